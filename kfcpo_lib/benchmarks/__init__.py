@@ -1,0 +1,1 @@
+"""Benchmarks behind `python -m kfcpo_lib bench`: scripts, never timed tests."""

@@ -1,0 +1,27 @@
+"""Worlds: the vectorised Safety Gymnasium, stock environments, and the course's toy worlds."""
+
+from kfcpo_lib.envs.interface import StepResult, VecEnv
+from kfcpo_lib.envs.safety_gym import check_env_id
+from kfcpo_lib.envs.stock import StockVecEnv
+
+__all__ = ["StepResult", "VecEnv", "make_vec_env"]
+
+
+def make_vec_env(
+    env_id: str, num_envs: int, seed: int, *, num_threads: int | None = None
+) -> VecEnv:
+    """`num_envs` environments stepped side by side, with automatic reset.
+
+    Environment i behaves as the stock environment reset with the seed `seed + i` does.
+
+    Args:
+        env_id: a Safety Gymnasium task such as `SafetyPointGoal1-v0`.
+        num_envs: how many environments.
+        seed: seed of environment 0; environment i has `seed + i`.
+        num_threads: threads of the simulator; None: one per processor. Changes no number.
+
+    Raises:
+        ValueError: if the id is unknown; the message names close ones.
+    """
+    check_env_id(env_id)
+    return StockVecEnv(env_id, num_envs, seed)
