@@ -1,0 +1,124 @@
+"""The agent's networks: Gaussian policy, value functions, observation normaliser."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from kfcpo_lib.gaussians import Gaussian
+
+
+def tanh_network(sizes: Sequence[int], generator: torch.Generator | None = None) -> nn.Sequential:
+    """Linear layers of these sizes with tanh between them.
+
+    Weights are uniform in +-1/sqrt(inputs), drawn from `generator`; biases are zero.
+    """
+    layers: list[nn.Module] = []
+    for n_in, n_out in itertools.pairwise(sizes):
+        layer = nn.Linear(n_in, n_out)
+        bound = n_in**-0.5
+        nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+        nn.init.zeros_(layer.bias)
+        layers += [layer, nn.Tanh()]
+    return nn.Sequential(*layers[:-1])
+
+
+class GaussianPolicy(nn.Module):
+    """States [B, obs_dim] -> `Gaussian` over actions; the log std does not depend on the state.
+
+    The last layer starts a hundred times smaller, so the first actions are nearly pure noise.
+    """
+
+    def __init__(
+        self,
+        obs_dim: int,
+        act_dim: int,
+        hidden_sizes: Sequence[int] = (64, 64),
+        log_std_start: float = -0.5,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.log_std = nn.Parameter(torch.full((act_dim,), float(log_std_start)))
+        self.mean_net = tanh_network([obs_dim, *hidden_sizes, act_dim], generator)
+        with torch.no_grad():
+            self.mean_net[-1].weight.mul_(0.01)
+
+    def forward(self, obs: Tensor) -> Gaussian:
+        """The action distribution in each state."""
+        return Gaussian(self.mean_net(obs), self.log_std)
+
+
+class Critics(nn.Module):
+    """Two separate value functions: of the reward and of the cost."""
+
+    def __init__(
+        self,
+        obs_dim: int,
+        hidden_sizes: Sequence[int] = (64, 64),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.reward = tanh_network([obs_dim, *hidden_sizes, 1], generator)
+        self.cost = tanh_network([obs_dim, *hidden_sizes, 1], generator)
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """Values ([...], [...]) of reward and cost in the states [..., obs_dim]."""
+        return self.reward(obs).squeeze(-1), self.cost(obs).squeeze(-1)
+
+
+class ObservationNormaliser:
+    """Running mean and variance of the observations (Chan et al. 1979), clipped to +-`clip`.
+
+    The statistics change between epochs only, so that the policy that is updated is exactly the
+    policy that collected the data. Before the first update observations pass unscaled.
+    """
+
+    def __init__(self, obs_dim: int, clip: float = 5.0, std_floor: float = 1e-2) -> None:
+        self.clip, self.std_floor = clip, std_floor
+        self.count = 0
+        self.mean = np.zeros(obs_dim)
+        self.sum_of_squares = np.zeros(obs_dim)
+
+    def update(self, obs: NDArray[np.float64]) -> None:
+        """Take observations [..., obs_dim] into the statistics."""
+        batch = obs.reshape(-1, obs.shape[-1])
+        batch_mean = batch.mean(axis=0)
+        total = self.count + len(batch)
+        distance = batch_mean - self.mean
+        self.sum_of_squares += ((batch - batch_mean) ** 2).sum(axis=0)
+        self.sum_of_squares += distance**2 * (self.count * len(batch) / total)
+        self.mean += distance * (len(batch) / total)
+        self.count = total
+
+    @property
+    def std(self) -> NDArray[np.float64]:
+        """[obs_dim] standard deviation, at least `std_floor`; ones before the first update."""
+        if not self.count:
+            return np.ones_like(self.mean)
+        return np.maximum(np.sqrt(self.sum_of_squares / self.count), self.std_floor)
+
+    def __call__(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Normalised observations, shaped as `obs`, in single precision."""
+        scaled = (obs - self.mean) / self.std
+        return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The statistics, as tensors and numbers."""
+        return {
+            "count": self.count,
+            "mean": torch.from_numpy(self.mean.copy()),
+            "sum_of_squares": torch.from_numpy(self.sum_of_squares.copy()),
+            "clip": self.clip,
+            "std_floor": self.std_floor,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        self.count = int(state["count"])
+        self.mean = state["mean"].numpy().copy()
+        self.sum_of_squares = state["sum_of_squares"].numpy().copy()
+        self.clip, self.std_floor = state["clip"], state["std_floor"]
