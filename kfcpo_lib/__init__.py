@@ -1,5 +1,18 @@
 """KFCPO, the course: the thin library its notebooks stand on."""
 
+from kfcpo_lib.blending import blend, margin_weights
 from kfcpo_lib.envs import make_vec_env
+from kfcpo_lib.kfac import KFAC
+from kfcpo_lib.records import EpochReport, Knobs, TrainConfig
+from kfcpo_lib.training import train
 
-__all__ = ["make_vec_env"]
+__all__ = [
+    "KFAC",
+    "EpochReport",
+    "Knobs",
+    "TrainConfig",
+    "blend",
+    "make_vec_env",
+    "margin_weights",
+    "train",
+]

@@ -28,8 +28,8 @@ class Gaussian(NamedTuple):
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """[B, act_dim] actions drawn from each state's Gaussian."""
         mean = self.mean.detach()
-        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
-        return mean + self.std.detach() * noise
+        noise = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
+        return mean + self.std.detach() * noise.to(mean.device)
 
     def log_prob(self, actions: Tensor) -> Tensor:
         """[B] log-density of the actions [B, act_dim]."""

@@ -211,11 +211,11 @@ class KFAC:
         for name, parameter in self.module.named_parameters():
             slices[name] = slice(start, start + parameter.numel())
             start += parameter.numel()
-        names = {parameter: name for name, parameter in self.module.named_parameters()}
-        layers = [
-            (block, slices.pop(names[block.layer.weight]), slices.pop(names[block.layer.bias]))
-            for block in self.blocks
-        ]
+        names = {id(module): name for name, module in self.module.named_modules()}
+        layers = []
+        for block in self.blocks:
+            prefix = f"{names[id(block.layer)]}." if names[id(block.layer)] else ""
+            layers.append((block, slices.pop(f"{prefix}weight"), slices.pop(f"{prefix}bias")))
         log_std = slices.pop("log_std", slice(0, 0))
         if slices:
             raise ValueError(f"KFAC knows linear layers and log_std, not {', '.join(slices)}")
@@ -232,7 +232,7 @@ class KFAC:
         self.calls = state["calls"]
         for block, saved in zip(self.blocks, state["blocks"], strict=True):
             for name, value in saved.items():
-                setattr(block, name, value)
+                setattr(block, name, value.to(block.layer.weight.device))
 
 
 def linear_layers(module: nn.Module) -> list[nn.Linear]:

@@ -44,8 +44,14 @@ class GaussianPolicy(nn.Module):
         super().__init__()
         self.log_std = nn.Parameter(torch.full((act_dim,), float(log_std_start)))
         self.mean_net = tanh_network([obs_dim, *hidden_sizes, act_dim], generator)
+        last = self.mean_net[-1]
         with torch.no_grad():
-            self.mean_net[-1].weight.mul_(0.01)
+            last.get_parameter("weight").mul_(0.01)
+
+    @property
+    def hidden_layers(self) -> list[nn.Linear]:
+        """The linear layers but the last."""
+        return [layer for layer in self.mean_net if isinstance(layer, nn.Linear)][:-1]
 
     def forward(self, obs: Tensor) -> Gaussian:
         """The action distribution in each state."""
@@ -99,7 +105,8 @@ class ObservationNormaliser:
         """[obs_dim] standard deviation, at least `std_floor`; ones before the first update."""
         if not self.count:
             return np.ones_like(self.mean)
-        return np.maximum(np.sqrt(self.sum_of_squares / self.count), self.std_floor)
+        std: NDArray[np.float64] = np.sqrt(self.sum_of_squares / self.count)
+        return np.maximum(std, self.std_floor)
 
     def __call__(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         """Normalised observations, shaped as `obs`, in single precision."""

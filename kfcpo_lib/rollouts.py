@@ -35,13 +35,12 @@ class Rollout:
     def empty(cls, steps: int, env: VecEnv) -> "Rollout":
         """Room for `steps` steps of every environment."""
         shape = (steps, env.num_envs)
-        obs = np.empty((*shape, env.obs_dim), dtype=np.float32)
-        actions = np.empty((*shape, env.act_dim), dtype=np.float32)
-        reward, ended = np.empty(shape), np.empty(shape, dtype=bool)
-        return cls(
-            obs.astype(np.float64), obs, obs.copy(), actions,
-            reward, reward.copy(), ended, ended.copy(),
-        )  # fmt: skip
+        raw_obs = np.zeros((*shape, env.obs_dim))
+        obs = raw_obs.astype(np.float32)
+        actions = np.zeros((*shape, env.act_dim), dtype=np.float32)
+        reward, ended = np.zeros(shape), np.zeros(shape, dtype=bool)
+        copies = reward.copy(), ended.copy()
+        return cls(raw_obs, obs, obs.copy(), actions, reward, copies[0], ended, copies[1])
 
     @property
     def nonfinite(self) -> int:
@@ -98,7 +97,7 @@ def collect(
         The rollout, and the raw observations [N, obs_dim] to go on from.
 
     Raises:
-        FloatingPointError: if the policy returns an action that is not finite.
+        FloatingPointError: if an observation or an action is not finite; names which.
     """
     rollout = Rollout.empty(steps, env)
     seen = normaliser(obs)
@@ -108,7 +107,7 @@ def collect(
         mean = policy.mean_net(torch.from_numpy(seen).to(policy.log_std.device)).cpu()
         actions = (mean + std * noise[t]).numpy()
         if not np.isfinite(actions).all():
-            raise FloatingPointError(f"the policy returned an action of {actions}: not finite")
+            raise FloatingPointError(_who_is_not_finite(env, seen, actions, episodes.env_steps))
         result = env.step(actions.astype(np.float64))
         following = normaliser(result.obs)
         rollout.raw_obs[t], rollout.obs[t], rollout.actions[t] = obs, seen, actions
@@ -118,6 +117,18 @@ def collect(
         episodes.step(result)
         obs, seen = result.obs, following
     return rollout, obs
+
+
+def _who_is_not_finite(
+    env: VecEnv, seen: NDArray[np.float32], actions: NDArray[np.float32], env_steps: int
+) -> str:
+    where = int(np.flatnonzero(~np.isfinite(actions).all(axis=1))[0])
+    if np.isfinite(seen[where]).all():
+        return f"the policy returned the action {actions[where]} at step {env_steps}: not finite"
+    return (
+        f"environment {where} of {env.env_id} returned an observation that is not finite "
+        f"at step {env_steps}: {seen[where]}"
+    )
 
 
 def _last_seen(

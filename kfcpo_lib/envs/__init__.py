@@ -1,10 +1,13 @@
 """Worlds: the vectorised Safety Gymnasium, stock environments, and the course's toy worlds."""
 
 from kfcpo_lib.envs.interface import StepResult, VecEnv
-from kfcpo_lib.envs.safety_gym import check_env_id
+from kfcpo_lib.envs.safety_gym import check_safety_env_id
 from kfcpo_lib.envs.stock import StockVecEnv
+from kfcpo_lib.envs.toys import PointMassVecEnv
 
-__all__ = ["StepResult", "VecEnv", "make_vec_env"]
+__all__ = ["StepResult", "VecEnv", "check_env_id", "make_vec_env"]
+
+TOYS = {PointMassVecEnv.env_id: PointMassVecEnv}
 
 
 def make_vec_env(
@@ -15,7 +18,7 @@ def make_vec_env(
     Environment i behaves as the stock environment reset with the seed `seed + i` does.
 
     Args:
-        env_id: a Safety Gymnasium task such as `SafetyPointGoal1-v0`.
+        env_id: a Safety Gymnasium task such as `SafetyPointGoal1-v0`, or a toy: `PointMass-v0`.
         num_envs: how many environments.
         seed: seed of environment 0; environment i has `seed + i`.
         num_threads: threads of the simulator; None: one per processor. Changes no number.
@@ -24,4 +27,12 @@ def make_vec_env(
         ValueError: if the id is unknown; the message names close ones.
     """
     check_env_id(env_id)
+    if env_id in TOYS:
+        return TOYS[env_id](num_envs, seed)
     return StockVecEnv(env_id, num_envs, seed)
+
+
+def check_env_id(env_id: str) -> None:
+    """Raise a ValueError that names close matches if there is no such environment."""
+    if env_id not in TOYS:
+        check_safety_env_id(env_id)

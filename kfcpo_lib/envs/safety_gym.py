@@ -84,12 +84,12 @@ def make_stock(env_id: str, **options: Any) -> Any:
     Raises:
         ValueError: if `env_id` is not one of `known_env_ids()`.
     """
-    check_env_id(env_id)
+    check_safety_env_id(env_id)
     with _quiet():
         return safety_gymnasium.make(env_id, **options)
 
 
-def check_env_id(env_id: str) -> None:
+def check_safety_env_id(env_id: str) -> None:
     """Raise a ValueError that names close matches if `env_id` is not a Safety Gymnasium task."""
     known = known_env_ids()
     if env_id not in known:

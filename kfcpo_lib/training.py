@@ -1,0 +1,314 @@
+"""The one training loop, for every update rule: collect, update, record, repeat.
+
+A generator that yields a report per epoch, so that a notebook, the studio, the command line and
+a sweep drive the same loop, and may turn its knobs between epochs.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from kfcpo_lib.algorithms import find_rule, rule_settings
+from kfcpo_lib.critics import CriticReport, fit_critics, make_optimiser
+from kfcpo_lib.envs import check_env_id, make_vec_env
+from kfcpo_lib.envs.interface import Array, VecEnv
+from kfcpo_lib.policies import Critics, GaussianPolicy, ObservationNormaliser
+from kfcpo_lib.records import EpochReport, Knobs, TrainConfig, UpdateReport
+from kfcpo_lib.rollouts import EpisodeTracker, Rollout, collect, make_batch
+from kfcpo_lib.runs import RunWriter, to_arrays, to_tensors
+from kfcpo_lib.streams import Streams
+
+SEEDS_PER_RUN = 10_000
+"""Run s owns the stock seeds 10,000 s to 10,000 s + 9,999, so no two runs share a stream."""
+MOST_SPOILT_EPOCHS = 3
+"""So many epochs in a row with numbers that are not finite end the training."""
+
+
+def train(
+    config: TrainConfig, knobs: Knobs | None = None, *, resume: bool = False
+) -> Iterator[EpochReport]:
+    """Train a policy; yields one report per epoch.
+
+    Args:
+        config: every setting of the run.
+        knobs: lambda, k, the KL limit and the cost limit; may be changed between epochs. A
+            change takes effect at the next epoch and stands in that epoch's report.
+        resume: continue the run in `config.run_dir` from its checkpoint, to the same numbers.
+
+    Raises:
+        ValueError: at the call, on an unknown name, a bad setting or a checkpoint that does not
+            fit; nothing has been written then.
+        OSError: if the run's folder cannot be written; what was saved can be resumed.
+        FloatingPointError: if the simulator returns numbers that are not finite, again and again.
+    """
+    find_rule(config.algorithm)
+    rule_settings(config.algorithm, config.rule)
+    check_env_id(config.env_id)
+    _check_device(config.device)
+    if config.run_dir is None:
+        return _epochs(config, knobs or config.knobs(), Training.start(config), None)
+    if not (resume and (Path(config.run_dir) / "config.json").exists()):
+        writer = RunWriter.create(config)
+        return _epochs(config, knobs or config.knobs(), Training.start(config), writer)
+    writer, checkpoint = RunWriter.reopen(config)
+    training = Training.start(config)
+    if checkpoint is not None:
+        _continue_from(checkpoint, training, writer)
+        knobs = knobs or Knobs(**checkpoint["knobs"])
+    writer.cut_back(config, checkpoint)
+    return _epochs(config, knobs or config.knobs(), training, writer)
+
+
+def _continue_from(checkpoint: dict[str, Any], training: "Training", writer: RunWriter) -> None:
+    try:
+        training.load_state_dict(checkpoint)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{writer.folder / 'checkpoint.pt'} does not fit: {reason}") from error
+
+
+def _epochs(
+    config: TrainConfig, knobs: Knobs, training: "Training", writer: RunWriter | None
+) -> Iterator[EpochReport]:
+    spoilt = 0
+    with contextlib.closing(training.env):
+        while training.epoch < config.epochs:
+            with one_torch_thread():
+                report = run_epoch(config, replace(knobs), training)
+            if writer is not None:
+                save_epoch(config, knobs, training, writer, report)
+            yield report
+            spoilt = spoilt + 1 if report.minibatches == 0 else 0
+            if spoilt >= MOST_SPOILT_EPOCHS:
+                raise FloatingPointError(
+                    f"{config.env_id} returned observations, rewards or costs that are not finite "
+                    f"in {spoilt} epochs in a row ({report.nonfinite} in the last): stopped at "
+                    f"step {report.env_steps}, the policy is that of before them"
+                )
+
+
+@dataclass
+class Training:
+    """Everything that changes while a training runs."""
+
+    policy: GaussianPolicy
+    critics: Critics
+    optimiser: torch.optim.Optimizer
+    normaliser: ObservationNormaliser
+    rule_state: Any
+    """The update rule's own `State`."""
+    streams: Streams
+    env: VecEnv
+    obs: Array
+    """[num_envs, obs_dim] raw observations to go on from."""
+    episodes: EpisodeTracker
+    epoch: int = 0
+
+    @classmethod
+    def start(cls, config: TrainConfig) -> "Training":
+        """New networks and freshly reset environments."""
+        streams = Streams.of_seed(config.seed)
+        first_seed = SEEDS_PER_RUN * config.seed
+        threads = config.env_threads
+        env = make_vec_env(config.env_id, config.num_envs, first_seed, num_threads=threads)
+        sizes, device = config.hidden_sizes, torch.device(config.device)
+        policy = GaussianPolicy(
+            env.obs_dim, env.act_dim, sizes, config.log_std_start, streams.networks
+        ).to(device)
+        critics = Critics(env.obs_dim, sizes, streams.networks).to(device)
+        settings = rule_settings(config.algorithm, config.rule)
+        episodes = EpisodeTracker(
+            config.num_envs, config.episodic_cost_window, env.max_episode_steps
+        )
+        stagger = config.stagger
+        if stagger is None:
+            steps_per_env = config.steps_per_epoch // config.num_envs
+            stagger = steps_per_env % env.max_episode_steps != 0
+        episodes.start(stagger)
+        return cls(
+            policy,
+            critics,
+            make_optimiser(critics, config.critic_learning_rate),
+            ObservationNormaliser(env.obs_dim),
+            find_rule(config.algorithm).State.start(policy, settings, streams),
+            streams,
+            env,
+            env.reset(stagger=stagger),
+            episodes,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that resuming needs, as tensors, numbers and strings."""
+        return {
+            "epoch": self.epoch,
+            "policy": self.policy.state_dict(),
+            "critics": self.critics.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "normaliser": self.normaliser.state_dict(),
+            "rule": self.rule_state.state_dict(),
+            "streams": self.streams.state_dict(),
+            "env": to_tensors(self.env.state()),
+            "obs": to_tensors(self.obs),
+            "episodes": to_tensors(self.episodes.state_dict()),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict` of the same configuration."""
+        self.epoch = state["epoch"]
+        for name in ("policy", "critics", "optimiser", "normaliser", "streams"):
+            getattr(self, name).load_state_dict(state[name])
+        self.rule_state.load_state_dict(state["rule"])
+        self.episodes.load_state_dict(to_arrays(state["episodes"]))
+        if state["env"] is not None:
+            self.env.set_state(to_arrays(state["env"]))
+            self.obs = to_arrays(state["obs"])
+
+    def policy_dict(self) -> dict[str, Any]:
+        """What acting needs: the policy, the normaliser and their sizes."""
+        return {
+            "env_id": self.env.env_id,
+            "obs_dim": self.env.obs_dim,
+            "act_dim": self.env.act_dim,
+            "hidden_sizes": [layer.out_features for layer in self.policy.hidden_layers],
+            "env_steps": self.episodes.env_steps,
+            "policy": self.policy.state_dict(),
+            "normaliser": self.normaliser.state_dict(),
+        }
+
+
+def run_epoch(config: TrainConfig, knobs: Knobs, training: Training) -> EpochReport:
+    """Collect, update the policy, fit the critics, renew the normaliser, report."""
+    started = time.perf_counter()
+    steps = config.steps_per_epoch // config.num_envs
+    rollout, training.obs = collect(
+        training.env,
+        training.policy,
+        training.normaliser,
+        training.obs,
+        steps,
+        training.episodes,
+        training.streams.actions,
+    )
+    collected = time.perf_counter()
+    update, critics = learn(config, knobs, training, rollout)
+    training.epoch += 1
+    finished = time.perf_counter()
+    seconds = (collected - started, finished - collected)
+    return make_report(training, knobs, update, critics, rollout, seconds)
+
+
+def learn(
+    config: TrainConfig, knobs: Knobs, training: Training, rollout: Rollout
+) -> tuple[UpdateReport, CriticReport]:
+    """One update of policy, critics and normaliser; none of them sees a spoilt rollout."""
+    episodic_cost = training.episodes.episodic_cost
+    if rollout.nonfinite:
+        return UpdateReport([], math.nan, 0.0), CriticReport(math.nan, math.nan, 0)
+    batch = make_batch(
+        rollout, training.policy, training.critics, config.discount, config.gae_lambda
+    )
+    update = find_rule(config.algorithm).update(
+        training.policy, batch, episodic_cost, knobs, training.rule_state
+    )
+    critics = fit_critics(
+        training.critics,
+        training.optimiser,
+        batch,
+        config.critic_passes,
+        config.critic_minibatch,
+        training.streams.critics,
+    )
+    training.normaliser.update(rollout.raw_obs)
+    return update, critics
+
+
+def make_report(
+    training: Training,
+    knobs: Knobs,
+    update: UpdateReport,
+    critics: CriticReport,
+    rollout: Rollout,
+    seconds: tuple[float, float],
+) -> EpochReport:
+    """The epoch's numbers in one record."""
+    episodes = training.episodes.take_finished()
+    episodic_cost = training.episodes.episodic_cost
+    details = update.minibatches
+    cosines = np.array([m.cosine for m in details if math.isfinite(m.cosine)])
+    return EpochReport(
+        epoch=training.epoch,
+        env_steps=training.episodes.env_steps,
+        return_mean=_mean([episode.episode_return for episode in episodes]),
+        episodic_cost_mean=math.nan if episodic_cost is None else episodic_cost,
+        cost_weight=update.cost_weight,
+        margin_lambda=knobs.margin_lambda,
+        steepness_k=knobs.steepness_k,
+        kl_limit=knobs.kl_limit,
+        cost_limit=knobs.cost_limit,
+        kl=update.kl,
+        rollbacks=sum(not m.committed for m in details),
+        minibatches=len(details),
+        conflict_rate=_mean(cosines < 0),
+        conflict_cosine=_mean(cosines),
+        delta=details[-1].delta if details else math.nan,
+        policy_std=float(training.policy.log_std.detach().exp().mean()),
+        value_loss_reward=critics.loss_reward,
+        value_loss_cost=critics.loss_cost,
+        nonfinite=rollout.nonfinite + update.nonfinite + critics.nonfinite,
+        simulator_errors=training.env.simulator_errors,
+        rollout_seconds=seconds[0],
+        update_seconds=seconds[1],
+        steps_per_second=rollout.reward.size / sum(seconds),
+        extra=update.extra,
+        episodes=episodes,
+        details=tuple(details),
+    )
+
+
+def save_epoch(
+    config: TrainConfig, knobs: Knobs, training: Training, writer: RunWriter, report: EpochReport
+) -> None:
+    """Tables first, then the policy, then the checkpoint that makes them count."""
+    writer.append(report)
+    policy = training.policy_dict()
+    if snapshot_is_due(config, training.epoch):
+        writer.save_policy(policy, f"snapshots/policy_{report.env_steps:09d}.pt")
+    writer.save_policy(policy)
+    writer.save_checkpoint(config, training.state_dict() | {"knobs": vars(knobs).copy()})
+
+
+def snapshot_is_due(config: TrainConfig, epoch: int) -> bool:
+    """Whether the policy after this epoch is one of the run's evenly spread snapshots."""
+    due, due_before = (n * config.policy_snapshots // config.epochs for n in (epoch, epoch - 1))
+    return due > due_before
+
+
+@contextlib.contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Compute on one thread inside the block: small networks are fastest so, and the numbers do
+    not depend on how many processors there are."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {device!r} cannot be used here ({reason}); try 'cpu'") from error
+
+
+def _mean(numbers: Any) -> float:
+    return float(np.mean(numbers)) if len(numbers) else math.nan
