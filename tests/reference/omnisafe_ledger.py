@@ -460,7 +460,7 @@ def d18() -> dict[str, Any]:
     numbers["fvp_obs None or 'anything': same step"] = bool(np.array_equal(*steps))
     critic = build("CPO")._actor_critic
     numbers["CPO with linear_lr_decay: has any scheduler"] = hasattr(critic, "actor_scheduler")
-    algo = build("CPO", logger_cfgs={"window_lens": 3, "use_tensorboard": False})
+    algo = build("CPO", logger_cfgs={"window_lens": 3})
     for cost in range(100):
         algo.logger.store({"Metrics/EpCost": float(cost)})
     numbers["window_lens 3: J_C averages the last"] = len(algo.logger._data["Metrics/EpCost"])

@@ -31,6 +31,7 @@ from omnisafe.utils.tools import (  # noqa: E402
 )
 
 HERE = Path(__file__).parent
+LOGS = tempfile.TemporaryDirectory()  # OmniSafe insists on log files; they go when Python ends
 SAMPLES, OBS_DIM, ACT_DIM, HIDDEN = 1000, 12, 2, 64
 MINIBATCH, PASSES = 250, 2
 SEED = 20_251_100_880 % 2**32
@@ -128,18 +129,15 @@ def surroundings(order: np.ndarray, actor_now: Any) -> Iterator[dict[str, list[A
 
 def build(algorithm: str, **settings: dict[str, Any]) -> Any:
     """One of OmniSafe's algorithms over the stub environment, quiet, its defaults otherwise."""
-    settings = {
+    common: dict[str, dict[str, Any]] = {
         "train_cfgs": {"total_steps": SAMPLES, "torch_threads": 1},
-        "logger_cfgs": {"use_tensorboard": False, "log_dir": tempfile.mkdtemp()},
-        **settings,
+        "logger_cfgs": {"use_tensorboard": False, "log_dir": LOGS.name},
+        "algo_cfgs": {"steps_per_epoch": SAMPLES, "obs_normalize": False},
     }
-    settings["algo_cfgs"] = {
-        "steps_per_epoch": SAMPLES,
-        "obs_normalize": False,
-        **settings.get("algo_cfgs", {}),
-    }
+    groups = common.keys() | settings.keys()
+    merged = {group: common.get(group, {}) | settings.get(group, {}) for group in groups}
     with contextlib.redirect_stdout(None):
-        return omnisafe.Agent(algorithm, "Reference-v0", custom_cfgs=settings).agent
+        return omnisafe.Agent(algorithm, "Reference-v0", custom_cfgs=merged).agent
 
 
 def flat(network: Any) -> np.ndarray:
