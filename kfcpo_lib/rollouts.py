@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -67,13 +67,18 @@ class Batch:
     """[B] what the reward critic should say."""
     target_cost: Tensor
     """[B] what the cost critic should say."""
+    episode_length: float
+    """Mean length of an episode in steps: what one step's cost is multiplied by in an episode."""
 
     def __len__(self) -> int:
         return len(self.obs)
 
     def rows(self, index: Tensor) -> "Batch":
         """Some of the steps."""
-        return Batch(*(getattr(self, f.name)[index] for f in fields(self)))
+        rows = {
+            f.name: getattr(self, f.name)[index] for f in fields(self) if f.name != "episode_length"
+        }
+        return replace(self, **rows)
 
 
 def minibatches(size: int, minibatch: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -175,6 +180,7 @@ def make_batch(
     critics: Critics,
     discount: float,
     gae_lambda: float,
+    episode_length: float,
 ) -> Batch:
     """Advantages, targets and log-probabilities of a rollout, flattened to [T * N, ...]."""
     device = policy.log_std.device
@@ -193,12 +199,19 @@ def make_batch(
     advantage_cost = advantages[1] - advantages[1].mean()
     flat_obs = obs.flatten(0, 1)
     actions = torch.from_numpy(rollout.actions).to(device).flatten(0, 1)
-    numbers = (advantage_reward, advantage_cost, *targets)
+
+    def column(numbers: Array) -> Tensor:
+        return torch.from_numpy(numbers.astype(np.float32)).to(device).flatten()
+
     return Batch(
-        flat_obs,
-        actions,
-        policy(flat_obs).log_prob(actions),
-        *(torch.from_numpy(n.astype(np.float32)).to(device).flatten() for n in numbers),
+        obs=flat_obs,
+        actions=actions,
+        log_prob=policy(flat_obs).log_prob(actions),
+        advantage_reward=column(advantage_reward),
+        advantage_cost=column(advantage_cost),
+        target_reward=column(targets[0]),
+        target_cost=column(targets[1]),
+        episode_length=episode_length,
     )
 
 
@@ -220,6 +233,7 @@ class EpisodeTracker:
         self.running = np.zeros((3, self.num_envs))
         self.shortened = np.zeros(self.num_envs, dtype=bool)
         self.recent_costs: deque[float] = deque(maxlen=self.window)
+        self.recent_lengths: deque[float] = deque(maxlen=self.window)
 
     def start(self, stagger: bool) -> None:
         """All environments have just been reset."""
@@ -237,6 +251,7 @@ class EpisodeTracker:
             if whole and np.isfinite(episode_return) and np.isfinite(cost):
                 self.finished.append(Episode(self.env_steps, episode_return, cost, int(length)))
                 self.recent_costs.append(cost)
+                self.recent_lengths.append(length)
             self.running[:, i] = 0.0
             self.shortened[i] = False
 
@@ -250,6 +265,11 @@ class EpisodeTracker:
         """c_ep: mean cost of the last W whole episodes; None before the first has ended."""
         return float(np.mean(self.recent_costs)) if self.recent_costs else None
 
+    @property
+    def episode_length(self) -> float:
+        """Mean length of the last W whole episodes; a whole length before the first has ended."""
+        return float(np.mean(self.recent_lengths)) if self.recent_lengths else self.whole_length
+
     def state_dict(self) -> dict[str, Any]:
         """Everything but the settings, as arrays and numbers."""
         return {
@@ -257,6 +277,7 @@ class EpisodeTracker:
             "running": self.running.copy(),
             "shortened": self.shortened.copy(),
             "recent_costs": list(self.recent_costs),
+            "recent_lengths": list(self.recent_lengths),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -264,3 +285,4 @@ class EpisodeTracker:
         self.env_steps = state["env_steps"]
         self.running, self.shortened = state["running"].copy(), state["shortened"].copy()
         self.recent_costs = deque(state["recent_costs"], maxlen=self.window)
+        self.recent_lengths = deque(state["recent_lengths"], maxlen=self.window)

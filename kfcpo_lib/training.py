@@ -212,7 +212,12 @@ def learn(
     if rollout.nonfinite:
         return UpdateReport([], math.nan, 0.0), CriticReport(math.nan, math.nan, 0)
     batch = make_batch(
-        rollout, training.policy, training.critics, config.discount, config.gae_lambda
+        rollout,
+        training.policy,
+        training.critics,
+        config.discount,
+        config.gae_lambda,
+        training.episodes.episode_length,
     )
     update = find_rule(config.algorithm).update(
         training.policy, batch, episodic_cost, knobs, training.rule_state

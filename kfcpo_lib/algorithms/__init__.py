@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from kfcpo_lib.algorithms import kfcpo
+from kfcpo_lib.algorithms import kfcpo, trpo, trpo_lag
 
-RULES: dict[str, Any] = {"kfcpo": kfcpo}
+RULES: dict[str, Any] = {"kfcpo": kfcpo, "trpo": trpo, "trpo_lag": trpo_lag}
 
 
 def find_rule(algorithm: str) -> Any:

@@ -17,10 +17,12 @@ DRAG = 0.5
 GOAL_RADIUS = 0.2
 GOAL_CLEARANCE = 0.5
 """A new goal is at least this far from the point."""
-HAZARDS = 4
 HAZARD_RADIUS = 0.3
-HAZARD_SPREAD = 0.75
-"""Hazards' centres are drawn from the inner square of this half-width."""
+HAZARD_CENTRES = 0.45 * np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]])
+"""One hazard lies in each quarter of the square, between most places and most goals."""
+HAZARDS = len(HAZARD_CENTRES)
+HAZARD_JITTER = 0.3
+"""Its centre is moved by up to so much in both directions, anew each episode."""
 
 
 class PointMassVecEnv:
@@ -95,10 +97,9 @@ class PointMassVecEnv:
         return np.concatenate([self.position, self.velocity, flat], axis=1)
 
     def _start(self, which: NDArray[np.bool_]) -> None:
-        """New episodes: hazards in the middle, the point outside them, at rest, and a goal."""
-        count = int(which.sum())
-        spread = HAZARD_SPREAD
-        self.hazards[which] = self.random.uniform(-spread, spread, (count, HAZARDS, 2))
+        """New episodes: hazards, the point outside them at rest, and a goal."""
+        jitter = self.random.uniform(-HAZARD_JITTER, HAZARD_JITTER, (int(which.sum()), HAZARDS, 2))
+        self.hazards[which] = HAZARD_CENTRES + jitter
         self.velocity[which], self.steps[which] = 0.0, 0
         self.cut_after[which] = self.max_episode_steps
         open_places = which.copy()

@@ -1,0 +1,185 @@
+"""The command line: `python -m kfcpo_lib train | evaluate | plot | bench`."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from kfcpo_lib.algorithms import RULES, rule_settings
+from kfcpo_lib.records import EpochReport, TrainConfig
+from kfcpo_lib.runs import read_train_config
+from kfcpo_lib.training import train
+
+RENAMED = {"env_id": "env", "total_steps": "steps", "run_dir": "out"}
+"""Settings whose option has a shorter name than their field."""
+NOT_OPTIONS = ("rule",)
+BENCHMARKS = ("env", "train", "update", "toy")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it went well, 2 with a sentence on stderr if it did not."""
+    options, rest = _parser().parse_known_args(words)
+    if rest and options.command != "bench":
+        _parser().error(f"unknown option {' '.join(rest)}")
+    try:
+        options.run(options, rest)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; go on with --resume", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run_train(options: argparse.Namespace, _: Sequence[str]) -> None:
+    """Train, with a progress bar."""
+    config = _train_config(options)
+    reports = train(config, resume=options.resume)
+    with tqdm(total=config.epochs * config.steps_per_epoch, unit="step", unit_scale=True) as bar:
+        for report in reports:
+            bar.update(report.env_steps - bar.n)
+            bar.set_postfix_str(summary(report))
+            if report.nonfinite:
+                bar.write(f"step {report.env_steps}: {report.nonfinite} non-finite numbers refused")
+    if config.run_dir:
+        print(f"the run is in {config.run_dir}")
+
+
+def summary(report: EpochReport) -> str:
+    """One line about an epoch, for the progress bar."""
+    return (
+        f"return {report.return_mean:.1f}, cost {report.episodic_cost_mean:.1f} "
+        f"of {report.cost_limit:g}, KL {report.kl:.4f}, "
+        f"rollbacks {report.rollbacks}/{report.minibatches}"
+    )
+
+
+def run_evaluate(options: argparse.Namespace, _: Sequence[str]) -> None:
+    """Play episodes with a stored policy, with sampled and with mean actions."""
+    from kfcpo_lib.evaluation import evaluate
+
+    for actions in ("sampled", "mean"):
+        print(evaluate(options.run_folder, options.episodes, actions, seed=options.seed))
+
+
+def run_plot(options: argparse.Namespace, _: Sequence[str]) -> None:
+    """Draw the learning curves of stored runs."""
+    from kfcpo_lib.plots import save_learning_curves
+
+    save_learning_curves(options.run_folders, options.out)
+    print(options.out)
+
+
+def run_bench(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Run a benchmark script of `kfcpo_lib.benchmarks`."""
+    import_module(f"kfcpo_lib.benchmarks.{options.what}").main(list(rest))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m kfcpo_lib", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    command = commands.add_parser("train", help="train a policy", allow_abbrev=False)
+    command.set_defaults(run=run_train)
+    for setting in fields(TrainConfig):
+        if setting.name not in NOT_OPTIONS:
+            _add_setting(command, setting.name, setting.type, setting.default)
+    command.add_argument(
+        "--rule",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the update rule, such as damping=0.01; may be given again",
+    )
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --out with its own settings, or start it if there is none",
+    )
+
+    command = commands.add_parser("evaluate", help="play episodes with a stored policy")
+    command.set_defaults(run=run_evaluate)
+    command.add_argument("run_folder", metavar="RUN", type=Path)
+    command.add_argument("--episodes", type=int, default=100)
+    command.add_argument("--seed", type=int, default=None, help="default: seeds no training uses")
+
+    command = commands.add_parser("plot", help="draw learning curves of runs")
+    command.set_defaults(run=run_plot)
+    command.add_argument("run_folders", metavar="RUN", type=Path, nargs="+")
+    command.add_argument("--out", type=Path, default=Path("learning_curves.png"))
+
+    command = commands.add_parser("bench", help="measure speed", add_help=False)
+    command.set_defaults(run=run_bench)
+    command.add_argument("what", choices=BENCHMARKS)
+    return parser
+
+
+def _add_setting(parser: argparse.ArgumentParser, name: str, kind: Any, default: Any) -> None:
+    option = "--" + RENAMED.get(name, name).replace("_", "-")
+    details: dict[str, Any] = {"dest": name, "default": argparse.SUPPRESS}
+    if name == "hidden_sizes":
+        details |= {"type": int, "nargs": "+"}
+    elif name == "stagger":
+        details |= {"action": argparse.BooleanOptionalAction}
+    elif name == "algorithm":
+        details |= {"help": f"one of {', '.join(RULES)} (default: {default})"}
+    else:
+        details |= {"type": {int: int, int | None: int, float: float}.get(kind, str)}
+    shown = "" if default is MISSING else f"default: {default}"
+    parser.add_argument(option, **({"help": shown} | details))
+
+
+def _train_config(options: argparse.Namespace) -> TrainConfig:
+    """The configuration: defaults, or the stored run's when resuming, changed by the options."""
+    given = {f.name: getattr(options, f.name) for f in fields(TrainConfig) if f.name in options}
+    given.pop("rule")
+    folder: str = given.get("run_dir", "")
+    if options.resume and not folder:
+        raise ValueError("--resume needs --out, the folder of the run")
+    if options.resume and (Path(folder) / "config.json").exists():
+        stored = read_train_config(folder)
+        rule = dict(stored.rule) | _rule_changes(stored.algorithm, options.rule)
+        return read_train_config(folder, **given, rule=rule)
+    algorithm = given.get("algorithm", TrainConfig.algorithm)
+    return TrainConfig(**given, rule=_rule_changes(algorithm, options.rule))
+
+
+def _rule_changes(algorithm: str, words: Sequence[str]) -> dict[str, Any]:
+    """`name=value` words as settings, each value read as its default's type."""
+    defaults = vars(rule_settings(algorithm, {}))
+    changes: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"--rule takes NAME=VALUE, got {word!r}")
+        if name not in defaults:
+            raise ValueError(f"{algorithm} has no setting {name!r}; it has {', '.join(defaults)}")
+        changes[name] = _read_as(name, value, defaults[name])
+    return changes
+
+
+def _read_as(name: str, text: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{name} must be true or false, got {text!r}")
+        return text.lower() == "true"
+    if isinstance(default, str):
+        return text
+    try:
+        number = type(default)(text)
+    except ValueError:
+        raise ValueError(f"{name} must be {type(default).__name__}, got {text!r}") from None
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {text!r}")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())
