@@ -153,12 +153,14 @@ def make_environment(folder: Path) -> None:
         raise Trouble(f"no virtual environment could be made in {folder}; see above")
 
 
-def ensure_pip(folder: Path) -> None:
+def ensure_pip(folder: Path, packages: Path) -> None:
     """See to it that the environment has a whole pip of its own."""
     python = str(python_of(folder))
     whole = "import importlib.metadata, pip._internal.cli.main; importlib.metadata.version('pip')"
     if answer([python, "-c", whole]) is not None:
         return
+    for record in packages.glob("pip-*.dist-info"):  # else what is broken would count as installed
+        shutil.rmtree(record)
     with_own = [python, "-m", "ensurepip", "--upgrade", "--default-pip"]
     with_ours = [sys.executable, "-m", "pip", "--python", python, "install", "pip"]
     if answer(with_own) is None and answer(with_ours) is None:
@@ -208,26 +210,33 @@ def pip_install(folder: Path, *words: str) -> None:
         )
 
 
+def site_packages(folder: Path) -> Path:
+    """Where an environment keeps its packages."""
+    place = answer(
+        [python_of(folder), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    )
+    if place is None:
+        raise Trouble(f"the Python in {folder} does not work")
+    return Path(place)
+
+
 def install(folder: Path) -> None:
     """Install the packages, and let the environment's Python find `kfcpo_lib` in this folder.
 
     A path file does the last, not `pip install -e`: that would write into this folder, which may
     be read-only.
     """
-    packages = answer(
-        [python_of(folder), "-c", "import sysconfig as s; print(s.get_path('purelib'))"]
-    )
-    assert packages is not None
+    packages = site_packages(folder)
     stamp = folder / STAMP
     unfinished = stamp.exists() and stamp.read_text() == "unfinished"
     if unfinished or folder == named_folder(os.environ):  # others' packages are left alone
-        drop_half_installed(Path(packages))
+        drop_half_installed(packages)
     stamp.write_text("unfinished")
-    ensure_pip(folder)
+    ensure_pip(folder, packages)
     whole, bare = requirements()
     pip_install(folder, *whole)
     pip_install(folder, "--no-deps", *bare)  # pyproject.toml says why
-    (Path(packages) / "kfcpo_course.pth").write_text(f"{ROOT}\n")
+    (packages / "kfcpo_course.pth").write_text(f"{ROOT}\n")
     if run([python_of(folder), "-c", "import jupyterlab, matplotlib, mujoco, torch"]) != 0:
         raise Trouble("everything is installed, but does not work on this machine; see above")
 
