@@ -286,9 +286,7 @@ def lab(folder: Path, extra: list[str]) -> int:
 def train(folder: Path, extra: list[str]) -> int:
     """Train in runs/demo, going on where an earlier training there has stopped."""
     elsewhere = any(word.split("=")[0] == "--out" for word in extra)
-    options = [] if elsewhere else ["--out", "runs/demo"]
-    if options and (ROOT / "runs/demo/checkpoint.pt").exists():
-        options.append("--resume")
+    options = [] if elsewhere else ["--out", "runs/demo", "--resume"]  # or start, if there is none
     words = ["-m", "kfcpo_lib", "train", *options, *extra]
     return run([python_of(folder), *words], job_environ(folder))
 
