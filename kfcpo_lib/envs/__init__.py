@@ -1,9 +1,12 @@
 """Worlds: the vectorised Safety Gymnasium, stock environments, and the course's toy worlds."""
 
+import warnings
+
 from kfcpo_lib.envs.interface import StepResult, VecEnv
 from kfcpo_lib.envs.safety_gym import check_safety_env_id
 from kfcpo_lib.envs.stock import StockVecEnv
 from kfcpo_lib.envs.toys import PointMassVecEnv
+from kfcpo_lib.envs.vector import SafetyVecEnv, UnsupportedTaskError
 
 __all__ = ["StepResult", "VecEnv", "check_env_id", "make_vec_env"]
 
@@ -29,7 +32,11 @@ def make_vec_env(
     check_env_id(env_id)
     if env_id in TOYS:
         return TOYS[env_id](num_envs, seed)
-    return StockVecEnv(env_id, num_envs, seed)
+    try:
+        return SafetyVecEnv(env_id, num_envs, seed, num_threads)
+    except UnsupportedTaskError as reason:
+        warnings.warn(f"{reason}: using stock environments, many times slower", stacklevel=2)
+        return StockVecEnv(env_id, num_envs, seed)
 
 
 def check_env_id(env_id: str) -> None:
