@@ -70,7 +70,7 @@ def ours(env_id: str, steps_per_epoch: int, epochs: int) -> dict[str, Any]:
 
 def omnisafe(python: str, env_id: str, vector_envs: int) -> dict[str, Any]:
     """Steps per second of OmniSafe's CPO training, measured by its own script."""
-    command = [python, OMNISAFE_SCRIPT, "--json", "--env-id", env_id]
+    command = [python, str(OMNISAFE_SCRIPT), "--json", "--env-id", env_id]
     command += ["--vector-envs", str(vector_envs)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     speed = json.loads(done.stdout)["steps_per_second"]

@@ -1,43 +1,26 @@
-"""Every figure of the course, in one style.
-
-One colour per meaning, from the colour-blind safe palette of Okabe and Ito (2008); line styles
-and labels say the same, so that colour is never the only carrier. Figures are made without
-pyplot's global state, so they may be drawn from any thread.
-"""
+"""Learning curves of stored runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from kfcpo_lib.plots.style import (
+    COST,
+    FONT_SIZE,
+    LIMIT,
+    MARGIN,
+    NEUTRAL,
+    REWARD,
+    ROLLBACK,
+    label,
+    legend,
+    new_figure,
+    png,
+)
 from kfcpo_lib.runs import read_config, read_progress
-
-REWARD = "#0072B2"
-COST = "#D55E00"
-LIMIT = "#000000"
-MARGIN = "#E69F00"
-ROLLBACK = "#CC79A7"
-NEUTRAL = "#666666"
-
-FONT_SIZE = 14
-
-
-def new_figure(rows: int, columns: int, width: float = 6.0, height: float = 4.0) -> Figure:
-    """An empty figure with room for rows x columns panels, `width` x `height` inches each."""
-    return Figure(figsize=(width * columns, height * rows), layout="constrained")
-
-
-def style(axes: Axes, title: str, x_label: str, y_label: str) -> None:
-    """Title, labels with units, light grid, fonts readable from the last row."""
-    axes.set_title(title, fontsize=FONT_SIZE + 2)
-    axes.set_xlabel(x_label, fontsize=FONT_SIZE)
-    axes.set_ylabel(y_label, fontsize=FONT_SIZE)
-    axes.tick_params(labelsize=FONT_SIZE - 2)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def moving_average(values: NDArray[np.float64], window: int) -> NDArray[np.float64]:
@@ -60,8 +43,7 @@ def learning_curves(folders: Sequence[str | Path], window: int = 5) -> Figure:
         folders: run folders; each run gets its own line style.
         window: epochs averaged in the thick lines; thin lines are the epochs themselves.
     """
-    figure = new_figure(1, 3)
-    axes_return, axes_cost, axes_kl = figure.subplots(1, 3)
+    figure, (axes_return, axes_cost, axes_kl) = new_figure(1, 3)
     for folder, line in zip(folders, _line_styles(len(folders)), strict=True):
         progress = read_progress(folder)
         steps = progress["env_steps"] / 1e6
@@ -87,17 +69,17 @@ def learning_curves(folders: Sequence[str | Path], window: int = 5) -> Figure:
     undone.bar(steps, share, width=steps.diff().median(), color=ROLLBACK, alpha=0.3)
     undone.set_ylim(0, 1)
     undone.set_ylabel("share of minibatches undone", fontsize=FONT_SIZE, color=ROLLBACK)
-    style(axes_return, "Return", "million steps", "return per episode")
-    style(axes_cost, "Episodic cost", "million steps", "cost per episode")
-    style(axes_kl, "KL of each epoch", "million steps", "nats")
+    label(axes_return, "Return", "million steps", "return per episode")
+    label(axes_cost, "Episodic cost", "million steps", "cost per episode")
+    label(axes_kl, "KL of each epoch", "million steps", "nats")
     for axes in (axes_return, axes_cost, axes_kl):
-        axes.legend(fontsize=FONT_SIZE - 4)
+        legend(axes)
     return figure
 
 
 def save_learning_curves(folders: Sequence[str | Path], path: str | Path) -> None:
     """`learning_curves` as a PNG file."""
-    learning_curves(folders).savefig(path, dpi=100)
+    Path(path).write_bytes(png(learning_curves(folders)))
 
 
 def _line_styles(count: int) -> list[str]:

@@ -1,0 +1,73 @@
+"""How a check speaks: one line, a tick or a cross, and a sentence that helps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+
+class Wrong(Exception):
+    """What is wrong with an answer, in one sentence that helps to mend it."""
+
+
+def exercise(name: str) -> Callable[[Callable[..., None]], Callable[..., bool]]:
+    """Turn a function that raises `Wrong` into a check that prints its verdict.
+
+    The check prints one line and returns whether the answer is right. A stub that still returns
+    None, or raises NotImplementedError, is "not solved yet"; any other exception of the student's
+    code is told in words.
+    """
+
+    def decorate(judge: Callable[..., None]) -> Callable[..., bool]:
+        def check(*answers: Any) -> bool:
+            verdict = _verdict(judge, answers)
+            print(f"✔ {name}: right." if verdict is None else f"✘ {name}: {verdict}")
+            return verdict is None
+
+        check.__name__ = judge.__name__
+        check.__doc__ = judge.__doc__
+        return check
+
+    return decorate
+
+
+def _verdict(judge: Callable[..., None], answers: tuple[Any, ...]) -> str | None:
+    try:
+        judge(*answers)
+    except Wrong as wrong:
+        return str(wrong)
+    except NotImplementedError:
+        return "not solved yet."
+    except Exception as error:  # whatever the student's code does, the notebook goes on
+        return f"your function stopped with {type(error).__name__}: {error}"
+    return None
+
+
+def solved(value: Any) -> Any:
+    """The student's value; a stub's None counts as not solved yet."""
+    if value is None:
+        raise NotImplementedError
+    return value
+
+
+def close(value: Any, expected: Any, tolerance: float = 1e-6) -> bool:
+    """Whether two arrays, tensors or numbers have one shape and agree to a relative tolerance."""
+    left, right = _array(value), _array(expected)
+    if left.shape != right.shape:
+        return False
+    scale = max(1.0, float(np.abs(right).max(initial=0.0)))
+    return bool(np.allclose(left, right, rtol=0.0, atol=tolerance * scale))
+
+
+def same_shape(value: Any, expected: Any, what: str) -> None:
+    """Raise `Wrong` that names both shapes if they differ."""
+    found, wanted = _array(value).shape, _array(expected).shape
+    if found != wanted:
+        raise Wrong(f"{what} should have the shape {wanted}, yours has {found}.")
+
+
+def _array(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().double().numpy()
+    return np.asarray(value, dtype=float)
