@@ -8,4 +8,4 @@ from kfcpo_lib.plots.style import png
 
 def show(figure: Figure, alt: str) -> None:
     """Display the figure; `alt` says in a sentence what it shows, for those who cannot see it."""
-    display(Image(data=png(figure), format="png", alt=alt))  # type: ignore[no-untyped-call]
+    display(Image(data=png(figure), format="png", alt=alt))
