@@ -50,7 +50,8 @@ def _sigmoid(x: float) -> float:
 
 def cosine(u: Tensor, v: Tensor, inner: Inner = torch.dot) -> float:
     """Cosine of the angle between two directions in a metric; NaN if one of them is zero."""
-    lengths = math.sqrt(float(inner(u, u))) * math.sqrt(float(inner(v, v)))
+    squares = max(float(inner(u, u)), 0.0), max(float(inner(v, v)), 0.0)
+    lengths = math.sqrt(squares[0]) * math.sqrt(squares[1])
     return float(inner(u, v)) / lengths if lengths > 0 else math.nan
 
 

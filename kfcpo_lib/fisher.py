@@ -29,6 +29,8 @@ def exact_fisher(policy: nn.Module, obs: Tensor) -> Tensor:
     """
     parameters = list(policy.parameters())
     distribution = policy(obs)
+    if distribution.log_std.ndim != 1:
+        raise ValueError("exact_fisher needs a log std that does not depend on the state")
     std = distribution.std.detach()
     total = sum(p.numel() for p in parameters)
     fisher = torch.zeros(total, total, dtype=obs.dtype)
@@ -36,8 +38,8 @@ def exact_fisher(policy: nn.Module, obs: Tensor) -> Tensor:
         for k, component in enumerate(mean):
             row = flat_gradient(component, parameters) / std[k]
             fisher += torch.outer(row, row)
-    for k in range(len(std)):
-        row = flat_gradient(distribution.log_std[k], parameters)
+    for component in distribution.log_std if distribution.log_std.requires_grad else ():
+        row = flat_gradient(component, parameters)
         fisher += 2.0 * len(obs) * torch.outer(row, row)
     return fisher / len(obs)
 

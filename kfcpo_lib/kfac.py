@@ -69,7 +69,8 @@ class KroneckerBlock:
 
     def dense(self) -> Tensor:
         """G kron A, from the decomposed factors; rows of W one after the other, bias last."""
-        eye = torch.eye(self.eigenvalues.numel(), dtype=self.eigenvalues.dtype)
+        like = self.eigenvalues
+        eye = torch.eye(like.numel(), dtype=like.dtype, device=like.device)
         columns = [self.apply(e.view_as(self.eigenvalues), self.eigenvalues) for e in eye]
         return torch.stack([column.reshape(-1) for column in columns], dim=1)
 
@@ -102,15 +103,7 @@ class KFAC:
         sampled: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        if not 0 <= damping < float("inf"):
-            raise ValueError(f"damping must be non-negative and finite, got {damping!r}")
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), got {decay!r}")
-        if factor_period < 1 or inverse_period < 1:
-            raise ValueError(
-                f"factor_period and inverse_period must be at least 1, "
-                f"got {factor_period!r} and {inverse_period!r}"
-            )
+        check_settings(damping, decay, factor_period, inverse_period)
         self.module = module
         self.damping, self.decay = damping, decay
         self.factor_period, self.inverse_period = factor_period, inverse_period
@@ -153,7 +146,8 @@ class KFAC:
     def dense(self) -> Tensor:
         """[P, P] the same operator as a matrix, without damping, for tests and pictures."""
         size = sum(p.numel() for p in self.module.parameters())
-        matrix = torch.zeros(size, size, dtype=next(self.module.parameters()).dtype)
+        like = next(self.module.parameters())
+        matrix = torch.zeros(size, size, dtype=like.dtype, device=like.device)
         for block, weight, bias in self._slots[1]:
             n_out, n_in = block.layer.weight.shape
             rows = torch.arange(weight.start, weight.stop).view(n_out, n_in)
@@ -180,12 +174,10 @@ class KFAC:
 
     def _statistics(self, obs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """For each layer: its inputs [B, in], and its scores [S, B, out] (see `scores`)."""
-        inputs: list[Tensor] = []
-        outputs: list[Tensor] = []
+        passes: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {b.layer: [] for b in self.blocks}
 
-        def remember(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            inputs.append(args[0].detach())
-            outputs.append(output)
+        def remember(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+            passes[layer].append((args[0].detach(), output))
 
         hooks = [block.layer.register_forward_hook(remember) for block in self.blocks]
         try:
@@ -193,6 +185,9 @@ class KFAC:
         finally:
             for hook in hooks:
                 hook.remove()
+        if any(len(uses) != 1 for uses in passes.values()):
+            raise ValueError("KFAC needs every linear layer to be used once in a forward pass")
+        inputs, outputs = zip(*(uses[0] for uses in passes.values()), strict=True)
         if self.sampled:
             directions = sampled_scores(distribution, self.generator)
         else:
@@ -233,6 +228,17 @@ class KFAC:
         for block, saved in zip(self.blocks, state["blocks"], strict=True):
             for name, value in saved.items():
                 setattr(block, name, value.to(block.layer.weight.device))
+
+
+def check_settings(damping: float, decay: float, factor_period: int, inverse_period: int) -> None:
+    """Raise a ValueError that names the setting of `KFAC` that is outside its range."""
+    if not 0 <= damping < float("inf"):
+        raise ValueError(f"damping must be non-negative and finite, got {damping!r}")
+    if not 0 <= decay < 1:
+        raise ValueError(f"decay must be in [0, 1), got {decay!r}")
+    for name, period in (("factor_period", factor_period), ("inverse_period", inverse_period)):
+        if not isinstance(period, int) or period < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {period!r}")
 
 
 def linear_layers(module: nn.Module) -> list[nn.Linear]:

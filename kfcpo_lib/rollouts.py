@@ -113,9 +113,9 @@ def collect(
         actions = (mean + std * noise[t]).numpy()
         if not np.isfinite(actions).all():
             raise FloatingPointError(_who_is_not_finite(env, seen, actions, episodes.env_steps))
+        rollout.raw_obs[t], rollout.obs[t], rollout.actions[t] = obs, seen, actions
         result = env.step(actions.astype(np.float64))
         following = normaliser(result.obs)
-        rollout.raw_obs[t], rollout.obs[t], rollout.actions[t] = obs, seen, actions
         rollout.next_obs[t] = _last_seen(result, following, normaliser)
         rollout.reward[t], rollout.cost[t] = result.reward, result.cost
         rollout.terminated[t], rollout.truncated[t] = result.terminated, result.truncated
@@ -139,12 +139,15 @@ def _who_is_not_finite(
 def _last_seen(
     result: StepResult, following: NDArray[np.float32], normaliser: ObservationNormaliser
 ) -> NDArray[np.float32]:
-    """What each step led to, normalised: the final observation where an episode ended."""
-    ended = result.terminated | result.truncated
-    if not ended.any():
-        return following
+    """What each step led to, normalised: the final observation where an episode ended.
+
+    What is not finite becomes NaN, so that clipping does not hide an infinite number.
+    """
     led_to = following.copy()
-    led_to[ended] = normaliser(result.final_obs[ended])
+    ended = result.terminated | result.truncated
+    if ended.any():
+        led_to[ended] = normaliser(result.final_obs[ended])
+    led_to[~np.isfinite(result.final_obs)] = np.nan
     return led_to
 
 

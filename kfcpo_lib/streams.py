@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 from torch import Tensor
+
+PLACES_PER_SEED = 8
+"""Room for so many purposes."""
+SPREAD = 2_654_435_761
+"""An odd number, so that multiplying by it modulo 2^32 takes different places to different starts;
+near 2^32 divided by the golden ratio, so that the starts of neighbours have few bits in common."""
 
 
 @dataclass
@@ -26,10 +31,13 @@ class Streams:
 
     @classmethod
     def of_seed(cls, seed: int) -> "Streams":
-        """The streams of a run: children of one NumPy `SeedSequence`, hence independent."""
-        children = np.random.SeedSequence(seed).spawn(len(fields(cls)))
-        seeds = [int(child.generate_state(1, np.uint64)[0] >> np.uint64(1)) for child in children]
-        return cls(*(torch.Generator().manual_seed(s) for s in seeds))
+        """The streams of a run; no two seeds below 2^29 share one.
+
+        PyTorch's generator on the CPU has 2^32 starts: it looks at no more bits of a seed.
+        """
+        places = (PLACES_PER_SEED * seed + purpose for purpose in range(len(fields(cls))))
+        starts = (place * SPREAD % 2**32 for place in places)
+        return cls(*(torch.Generator().manual_seed(start) for start in starts))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Where every stream stands."""

@@ -52,9 +52,9 @@ def trial_step(
     The undo is exact, also when `accept` raises: every parameter gets its old bits back.
     """
     before = snapshot(parameters)
-    move(parameters, step)
     accepted = False
     try:
+        move(parameters, step)
         accepted = accept()
     finally:
         if not accepted:

@@ -24,7 +24,7 @@ from kfcpo_lib.algorithms.surrogates import surrogate_gradients
 from kfcpo_lib.blending import CONFLICT_MODES, blend, cosine, margin_weights
 from kfcpo_lib.fisher import ConjugateGradientFisher, FisherMetric
 from kfcpo_lib.gaussians import Gaussian, mean_kl
-from kfcpo_lib.kfac import KFAC
+from kfcpo_lib.kfac import KFAC, check_settings
 from kfcpo_lib.policies import GaussianPolicy
 from kfcpo_lib.records import Knobs, Minibatch, UpdateReport
 from kfcpo_lib.rollouts import Batch, minibatches
@@ -76,9 +76,13 @@ class Settings:
                 raise ValueError(
                     f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
                 )
-        for name in ("minibatch_size", "delta_start"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+        if not isinstance(self.minibatch_size, int) or self.minibatch_size < 1:
+            raise ValueError(
+                f"minibatch_size must be an integer of at least 1, got {self.minibatch_size!r}"
+            )
+        if not 0 < self.delta_start < math.inf:
+            raise ValueError(f"delta_start must be positive and finite, got {self.delta_start!r}")
+        check_settings(self.damping, self.factor_decay, self.factor_period, self.inverse_period)
 
 
 @dataclass
@@ -143,14 +147,14 @@ def update(
         reference = collecting.rows(index)
         trials.append(trial(policy, batch.rows(index), reference, cost_weight, knobs, state))
 
-    kl = float(kl_to(policy, batch.obs, collecting, settings.kl_direction))
     if settings.rollback == "epoch":
-        committed = kl <= knobs.kl_limit
+        drift = kl_to(policy, batch.obs, collecting, settings.kl_direction)
+        committed = bool(drift <= knobs.kl_limit)
         if not committed:
             restore(policy.parameters(), before)
             trials = [replace(t, committed=False) for t in trials]
-            kl = 0.0
         state.delta = next_delta(state, committed, knobs)
+    kl = float(kl_to(policy, batch.obs, collecting, "forward"))
     nonfinite = sum(not math.isfinite(t.kl) for t in trials)
     return UpdateReport(trials, cost_weight, kl, nonfinite)
 
@@ -165,9 +169,10 @@ def trial(
 ) -> Minibatch:
     """One minibatch: natural directions, blend, step, KL check, commit or rollback."""
     settings, fisher, delta = state.settings, state.fisher, state.delta
+    refused = Minibatch(kl=math.nan, committed=False, delta=delta, cosine=math.nan)
     gradients = surrogate_gradients(policy, minibatch)
     if not torch.isfinite(torch.cat(gradients)).all():
-        return Minibatch(kl=math.nan, committed=False, delta=delta, cosine=math.nan)
+        return refused
 
     fisher.update_factors(minibatch.obs)
     reward_direction = unit(fisher.precondition(gradients.reward), fisher)
@@ -176,6 +181,10 @@ def trial(
     direction = blend(reward_direction, cost_direction, cost_weight, settings.conflict, inner)
     if settings.full_length:
         direction = unit(direction, fisher)
+    step = math.sqrt(2.0 * delta) * direction
+    if not torch.isfinite(step).all():
+        return refused
+    angle = cosine(reward_direction, cost_direction, inner)
 
     reference = collecting
     if settings.kl_reference == "previous":
@@ -187,17 +196,16 @@ def trial(
         kl = float(kl_to(policy, minibatch.obs, reference, settings.kl_direction))
         return kl <= knobs.kl_limit if settings.rollback == "minibatch" else math.isfinite(kl)
 
-    step = math.sqrt(2.0 * delta) * direction
     committed = trial_step(list(policy.parameters()), step, within_limit)
     if settings.rollback != "epoch":
         state.delta = next_delta(state, committed, knobs)
-    return Minibatch(kl, committed, delta, cosine(reward_direction, cost_direction, inner))
+    return Minibatch(kl, committed, delta, angle)
 
 
 def unit(direction: Tensor, fisher: FisherMetric) -> Tensor:
-    """The direction scaled to length 1 in the Fisher norm; zero stays zero."""
+    """The direction scaled to length 1 in the Fisher norm; zero stays zero, and NaN stays NaN."""
     squared = fisher.inner(direction, direction)
-    return direction / squared.sqrt() if squared > 0 else torch.zeros_like(direction)
+    return torch.zeros_like(direction) if squared <= 0 else direction / squared.sqrt()
 
 
 @torch.no_grad()
