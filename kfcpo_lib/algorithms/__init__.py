@@ -8,9 +8,34 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from kfcpo_lib.algorithms import kfcpo, trpo, trpo_lag
+from kfcpo_lib.algorithms import (
+    cpo,
+    crpo,
+    cup,
+    kfcpo,
+    p3o,
+    pcpo,
+    pcrpo,
+    ppo,
+    ppo_lag,
+    trpo,
+    trpo_lag,
+)
 
-RULES: dict[str, Any] = {"kfcpo": kfcpo, "trpo": trpo, "trpo_lag": trpo_lag}
+RULES: dict[str, Any] = {
+    "kfcpo": kfcpo,
+    "cpo": cpo,
+    "pcpo": pcpo,
+    "trpo_lag": trpo_lag,
+    "ppo_lag": ppo_lag,
+    "cup": cup,
+    "p3o": p3o,
+    "crpo": crpo,
+    "pcrpo": pcrpo,
+    "trpo": trpo,
+    "ppo": ppo,
+}
+"""KFCPO, its rivals, and the two that know no constraint."""
 
 
 def find_rule(algorithm: str) -> Any:

@@ -3,12 +3,14 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 class Multiplier:
     """lambda >= 0, raised while the episodic cost is above its limit and lowered below it.
 
-    One Adam step on -lambda (J_C - C) per epoch, then clipped to [0, upper].
+    One Adam step on -lambda (J_C - C) per epoch, then clipped to [0, upper]. Adam divides by the
+    size of the violation: lambda moves by about the learning rate an epoch, whatever the size.
     """
 
     def __init__(self, start: float, learning_rate: float, upper: float = float("inf")) -> None:
@@ -20,6 +22,11 @@ class Multiplier:
     def value(self) -> float:
         """The present multiplier."""
         return float(self.tensor.detach())
+
+    @property
+    def cost_weight(self) -> float:
+        """lambda / (1 + lambda), the share of the cost in the Lagrangian."""
+        return self.value / (1.0 + self.value)
 
     def update(self, episodic_cost: float | None, cost_limit: float) -> float:
         """Take one step, unless no episode has ended yet; returns the new value."""
@@ -40,3 +47,8 @@ class Multiplier:
         with torch.no_grad():
             self.tensor.fill_(state["value"])
         self.optimiser.load_state_dict(state["optimiser"])
+
+
+def lagrangian_advantage(reward: Tensor, cost: Tensor, multiplier: float) -> Tensor:
+    """[B] (A_r - lambda A_c) / (1 + lambda): the division keeps its size as lambda grows."""
+    return (reward - multiplier * cost) / (1.0 + multiplier)

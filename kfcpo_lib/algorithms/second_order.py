@@ -25,6 +25,7 @@ from kfcpo_lib.kfac import KFAC
 from kfcpo_lib.policies import GaussianPolicy
 from kfcpo_lib.records import Minibatch, UpdateReport
 from kfcpo_lib.rollouts import Batch
+from kfcpo_lib.streams import Streams
 from kfcpo_lib.trust_region import trial_step
 
 BACKTRACK = 0.8
@@ -41,7 +42,7 @@ class Scalars(NamedTuple):
     s: float
     """b'F^-1 b: squared length of the cost gradient."""
     c: float
-    """Violation per step, (J_C - C) / T: positive where unsafe."""
+    """Violation per step, (J_C - C) / T: positive where unsafe; -inf while it is unknown."""
     delta: float
     """Trust-region size, nats."""
 
@@ -53,84 +54,128 @@ class Step(NamedTuple):
     beta: float
 
 
+Rule = Callable[[Scalars], Step]
+Acceptable = Callable[[Scalars, Surrogates], bool]
+"""Scalars and the changes of both surrogates (per step) -> may the trial be kept?"""
+
+
+def squared_length(scalars: Scalars, step: Step) -> float:
+    """v'Fv of the step v = alpha x - beta p: twice its KL in the quadratic model."""
+    (alpha, beta), (q, r, s, _, _) = step, scalars
+    return alpha**2 * q - 2 * alpha * beta * r + beta**2 * s
+
+
+def to_boundary(scalars: Scalars, alpha: float, beta: float) -> Step:
+    """The step of this direction whose KL is delta; no step if it has no length."""
+    squared = squared_length(scalars, Step(alpha, beta))
+    scale = math.sqrt(2 * scalars.delta / squared) if squared > 0 else 0.0
+    return Step(scale * alpha, scale * beta)
+
+
+@dataclass(frozen=True)
+class SecondOrderSettings:
+    """What all second-order rules can be told. Raises ValueError on what is not allowed."""
+
+    damping: float = 0.1
+    natural_gradient: str = "cg"
+    """`cg`: 15 iterations of conjugate gradient; `kfac`: Kronecker factors of this epoch."""
+    fisher_states: int = 2_000
+    """The Fisher matrix is averaged over so many random states of the epoch, since its products
+    are what an update costs (TRPO's authors take a tenth); gradients and KL see all. 0: all."""
+    line_search_trials: int = 15
+
+    def __post_init__(self) -> None:
+        if self.natural_gradient not in ("cg", "kfac"):
+            raise ValueError(f"natural_gradient must be cg or kfac, got {self.natural_gradient!r}")
+        if self.damping < 0 or self.fisher_states < 0 or self.line_search_trials < 1:
+            raise ValueError(
+                "damping and fisher_states must not be negative, line_search_trials at least 1, "
+                f"got {self.damping!r}, {self.fisher_states!r}, {self.line_search_trials!r}"
+            )
+
+
 @dataclass
 class SecondOrderState:
-    """The Fisher metric, K-FAC's or conjugate gradient's, and a rule's own numbers."""
+    """The Fisher metric, and where its random states come from."""
 
+    settings: Any
     fisher: FisherMetric
-    line_search_trials: int
+    generator: torch.Generator
+
+    @classmethod
+    def start(cls, policy: GaussianPolicy, settings: Any, streams: Streams) -> "SecondOrderState":
+        """The state before the first update."""
+        fisher: FisherMetric = ConjugateGradientFisher(policy, settings.damping)
+        if settings.natural_gradient == "kfac":
+            fisher = KFAC(policy, settings.damping, decay=0.0)
+        return cls(settings, fisher, streams.fisher)
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
-        return {"fisher": self.fisher.state_dict()}
+        """For the checkpoint: every part that has a state; the random streams have their own."""
+        parts = vars(self).items()
+        return {name: part.state_dict() for name, part in parts if hasattr(part, "state_dict")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From the checkpoint."""
-        self.fisher.load_state_dict(state["fisher"])
+        for name, part in state.items():
+            getattr(self, name).load_state_dict(part)
+
+    def look_at(self, obs: Tensor) -> None:
+        """Average the Fisher matrix over (some of) these states [B, obs_dim]."""
+        wanted = self.settings.fisher_states or len(obs)
+        if wanted < len(obs):
+            obs = obs[torch.randperm(len(obs), generator=self.generator)[:wanted]]
+        self.fisher.update_factors(obs)
 
 
-def make_fisher(policy: GaussianPolicy, natural_gradient: str, damping: float) -> FisherMetric:
-    """`cg`: 15 iterations of conjugate gradient; `kfac`: Kronecker factors.
+def violation(episodic_cost: float | None, cost_limit: float, batch: Batch) -> float:
+    """c, the violation in the unit of the cost surrogate: cost per step.
 
-    Raises:
-        ValueError: on another name.
+    -inf before the first episode has ended: no rule has a constraint to keep then.
     """
-    if natural_gradient == "cg":
-        return ConjugateGradientFisher(policy, damping)
-    if natural_gradient == "kfac":
-        return KFAC(policy, damping, decay=0.0)
-    raise ValueError(f"natural_gradient must be cg or kfac, got {natural_gradient!r}")
-
-
-def violation(episodic_cost: float, cost_limit: float, batch: Batch) -> float:
-    """c, the violation in the unit of the cost surrogate: cost per step."""
+    if episodic_cost is None:
+        return -math.inf
     return (episodic_cost - cost_limit) / batch.episode_length
 
 
 def propose_and_search(
     policy: GaussianPolicy,
     batch: Batch,
-    fisher: FisherMetric,
     c: float,
     delta: float,
-    rule: Callable[[Scalars], Step],
-    acceptable: Callable[[Scalars, Surrogates], bool],
-    trials: int = 15,
-) -> tuple[UpdateReport, Scalars, Step]:
+    state: SecondOrderState,
+    rule: Rule,
+    acceptable: Acceptable,
+) -> UpdateReport:
     """One update: the rule's step, shortened until it is acceptable and its KL is within delta.
 
     Args:
         policy: changed in place; unchanged if no trial is accepted.
         batch: the whole epoch's data.
-        fisher: metric; sees the batch's states first.
         c: violation per step.
         delta: trust-region size, nats.
-        rule: scalars -> (alpha, beta).
-        acceptable: scalars and changes of both surrogates (per step) -> may the trial be kept?
-        trials: length of the line search; trial j takes the step times 0.8^j.
+        state: the Fisher metric.
+        rule: scalars -> (alpha, beta). A step beyond the trust region is cut to its boundary.
+        acceptable: asked at each trial.
     """
-    fisher.update_factors(batch.obs)
-    gradients = surrogate_gradients(policy, batch)
-    x, p = fisher.precondition(gradients.reward), fisher.precondition(gradients.cost)
-    q, r, s = (float(product) for product in (
-        gradients.reward @ x, gradients.reward @ p, gradients.cost @ p
-    ))  # fmt: skip
-    scalars = Scalars(q, r, s, c, delta)
-    if not all(math.isfinite(number) for number in scalars):
-        refused = Minibatch(kl=math.nan, committed=False, delta=delta, cosine=math.nan)
-        return UpdateReport([refused], math.nan, 0.0, nonfinite=1), scalars, Step(0.0, 0.0)
+    state.look_at(batch.obs)
+    g, b = surrogate_gradients(policy, batch)
+    x, p = state.fisher.precondition(g), state.fisher.precondition(b)
+    scalars = Scalars(float(g @ x), float(g @ p), float(b @ p), c, delta)
+    if math.isnan(c) or not all(math.isfinite(number) for number in scalars[:3]):
+        return make_report(scalars, Step(0.0, 0.0), [(math.nan, False)])
     step = rule(scalars)
-    direction = step.alpha * x - step.beta * p
+    length = squared_length(scalars, step)
+    cut = math.sqrt(2 * delta / length) if length > 2 * delta else 1.0
     attempts = line_search(
-        policy, batch, direction, lambda change: acceptable(scalars, change), delta, trials
+        policy,
+        batch,
+        cut * (step.alpha * x - step.beta * p),
+        lambda change: acceptable(scalars, change),
+        delta,
+        state.settings.line_search_trials,
     )
-    cosine = -r / math.sqrt(q * s) if q > 0 and s > 0 else math.nan
-    details = [Minibatch(kl, committed, delta, cosine) for kl, committed in attempts]
-    kl = attempts[-1][0] if attempts[-1][1] else 0.0
-    nonfinite = sum(not math.isfinite(m.kl) for m in details)
-    extra = scalars._asdict() | step._asdict()
-    extra.pop("delta")
-    return UpdateReport(details, math.nan, kl, nonfinite, extra), scalars, step
+    return make_report(scalars, step, attempts)
 
 
 def line_search(
@@ -148,14 +193,16 @@ def line_search(
     """
     with torch.no_grad():
         old = policy(batch.obs).detach()
-        before = surrogates(policy, batch)
+        before = surrogates(old, batch)
     attempts: list[tuple[float, bool]] = []
 
     @torch.no_grad()
     def accept() -> bool:
-        kl = float(mean_kl(old, policy(batch.obs)))
-        now = surrogates(policy, batch)
+        present = policy(batch.obs)
+        now = surrogates(present, batch)
         change = Surrogates(now.reward - before.reward, now.cost - before.cost)
+        finite = bool(torch.isfinite(change.reward + change.cost))
+        kl = float(mean_kl(old, present)) if finite else math.nan
         kept = kl <= delta and acceptable(change)
         attempts.append((kl, kept))
         return kept
@@ -164,3 +211,21 @@ def line_search(
         if trial_step(list(policy.parameters()), BACKTRACK**j * direction, accept):
             break
     return attempts
+
+
+def make_report(scalars: Scalars, step: Step, attempts: list[tuple[float, bool]]) -> UpdateReport:
+    """A row per trial; the scalars, alpha, beta and the fraction kept as columns of their own."""
+    q, r, s, c, delta = scalars
+    cosine = -r / math.sqrt(q * s) if q > 0 and s > 0 else math.nan
+    rows = [Minibatch(kl, kept, delta, cosine) for kl, kept in attempts]
+    kl, kept = attempts[-1]
+    cost_share = max(step.beta, 0.0)
+    total = step.alpha + cost_share
+    fraction = BACKTRACK ** (len(attempts) - 1) if kept else 0.0
+    return UpdateReport(
+        rows,
+        cost_weight=cost_share / total if total > 0 else math.nan,
+        kl=kl if kept else 0.0,
+        nonfinite=sum(not math.isfinite(kl) for kl, _ in attempts),
+        extra={"q": q, "r": r, "s": s, "c": c} | step._asdict() | {"fraction": fraction},
+    )

@@ -1,21 +1,24 @@
-"""TRPO-Lag: TRPO on the Lagrangian advantage, its multiplier by dual ascent (Ray et al. 2019).
+"""TRPO-Lag: TRPO on the Lagrangian, its multiplier by dual ascent (Ray et al. 2019).
 
-lambda <- clip(Adam step on -lambda (J_C - C), 0)
-TRPO on A = (A_r - lambda A_c) / (1 + lambda):   alpha = sqrt(2 delta / (q - 2 lambda r +
-lambda^2 s)),  beta = lambda alpha
+    lambda <- clip(Adam step on -lambda (J_C - C), 0)
+    TRPO on g - lambda b:   alpha = sqrt(2 delta / (q - 2 lambda r + lambda^2 s)),
+                            beta = lambda alpha
+
+Dividing the Lagrangian by 1 + lambda, as PPO-Lag must, would change nothing: a trust-region step
+does not depend on the size of its gradient.
 """
 
-import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from kfcpo_lib.algorithms.multipliers import Multiplier
 from kfcpo_lib.algorithms.second_order import (
     Scalars,
+    SecondOrderSettings,
     SecondOrderState,
     Step,
-    make_fisher,
     propose_and_search,
+    to_boundary,
+    violation,
 )
 from kfcpo_lib.algorithms.surrogates import Surrogates
 from kfcpo_lib.policies import GaussianPolicy
@@ -25,13 +28,9 @@ from kfcpo_lib.streams import Streams
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(SecondOrderSettings):
     """TRPO-Lag's own settings."""
 
-    damping: float = 0.1
-    natural_gradient: str = "cg"
-    """`cg` or `kfac`."""
-    line_search_trials: int = 15
     multiplier_start: float = 0.001
     multiplier_learning_rate: float = 0.035
 
@@ -45,25 +44,14 @@ class State(SecondOrderState):
     @classmethod
     def start(cls, policy: GaussianPolicy, settings: Settings, streams: Streams) -> "State":
         """The state before the first update."""
-        fisher = make_fisher(policy, settings.natural_gradient, settings.damping)
+        base = SecondOrderState.start(policy, settings, streams)
         multiplier = Multiplier(settings.multiplier_start, settings.multiplier_learning_rate)
-        return cls(fisher, settings.line_search_trials, multiplier)
-
-    def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
-        return super().state_dict() | {"multiplier": self.multiplier.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """From the checkpoint."""
-        super().load_state_dict(state)
-        self.multiplier.load_state_dict(state["multiplier"])
+        return cls(settings, base.fisher, base.generator, multiplier)
 
 
 def coefficients(scalars: Scalars, multiplier: float) -> Step:
     """TRPO's step on the gradient g - lambda b."""
-    squared = scalars.q - 2 * multiplier * scalars.r + multiplier**2 * scalars.s
-    alpha = math.sqrt(2 * scalars.delta / squared) if squared > 0 else 0.0
-    return Step(alpha, multiplier * alpha)
+    return to_boundary(scalars, 1.0, multiplier)
 
 
 def update(
@@ -72,16 +60,13 @@ def update(
     """One epoch's update: the multiplier first, then the policy."""
     multiplier = state.multiplier.update(episodic_cost, knobs.cost_limit)
 
-    def acceptable(scalars: Scalars, change: Surrogates) -> bool:
+    def rule(scalars: Scalars) -> Step:
+        return coefficients(scalars, multiplier)
+
+    def acceptable(_: Scalars, change: Surrogates) -> bool:
         """The Lagrangian must not fall."""
         return bool(change.reward - multiplier * change.cost >= 0)
 
-    report, _, _ = propose_and_search(
-        policy, batch, state.fisher, 0.0, knobs.kl_limit,
-        lambda scalars: coefficients(scalars, multiplier), acceptable, state.line_search_trials,
-    )  # fmt: skip
-    cost_weight = multiplier / (1 + multiplier)
-    return UpdateReport(
-        report.minibatches, cost_weight, report.kl, report.nonfinite,
-        {**report.extra, "multiplier": multiplier},
-    )  # fmt: skip
+    c = violation(episodic_cost, knobs.cost_limit, batch)
+    report = propose_and_search(policy, batch, c, knobs.kl_limit, state, rule, acceptable)
+    return replace(report, extra={**report.extra, "multiplier": multiplier})
