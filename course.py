@@ -20,13 +20,17 @@ import argparse
 import contextlib
 import hashlib
 import json
+import locale
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 NEEDED = (3, 11)
@@ -185,19 +189,24 @@ def drop_half_installed(packages: Path) -> None:
 # ------------------------------------------------------------------------------------ installing
 
 
-def requirements() -> tuple[list[str], list[str]]:
-    """What pyproject.toml asks for: installed with what it needs, and installed bare."""
+def pyproject() -> dict[str, Any]:
+    """What pyproject.toml says."""
     import tomllib  # here, so that an older Python can still read this file and say what is wrong
 
-    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    project = pyproject["project"]
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def requirements() -> tuple[list[str], list[str]]:
+    """What pyproject.toml asks for: installed with what it needs, and installed bare."""
+    project = pyproject()["project"]
     whole = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    return whole, pyproject["tool"]["kfcpo"]["install-without-dependencies"]
+    return whole, pyproject()["tool"]["kfcpo"]["install-without-dependencies"]
 
 
 def fingerprint() -> str:
     """Changes whenever an environment has to be set up again."""
-    return hashlib.sha256(json.dumps([requirements(), str(ROOT)]).encode()).hexdigest()
+    decisive = [requirements(), str(ROOT), pyproject()["project"]["version"]]
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
 def pip_install(folder: Path, *words: str) -> None:
@@ -220,14 +229,33 @@ def site_packages(folder: Path) -> Path:
     return Path(place)
 
 
-def install(folder: Path) -> None:
-    """Install the packages, and let the environment's Python find `kfcpo_lib` in this folder.
+def link_course(folder: Path) -> None:
+    """Let the environment's Python find `kfcpo_lib` in this folder, and pip know of it.
 
-    A path file does the last, not `pip install -e`: that would write into this folder, which may
-    be read-only.
+    A wheel with nothing but a path file does it, not `pip install -e`: that would write into this
+    folder, which may be read-only.
     """
-    packages = site_packages(folder)
-    stamp = folder / STAMP
+    project = pyproject()["project"]
+    name, version = project["name"].replace("-", "_"), project["version"]
+    record = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {version}\n"
+    files: dict[str, str | bytes] = {
+        f"{name}.pth": f"{ROOT}\n".encode(locale.getencoding()),  # as Python will read it
+        f"{record}/METADATA": metadata,
+        f"{record}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{record}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{record}/RECORD"])
+    with tempfile.TemporaryDirectory() as place:
+        wheel = Path(place) / f"{name}-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for file, content in files.items():
+                archive.writestr(file, content)
+        pip_install(folder, "--no-deps", "--no-index", "--force-reinstall", str(wheel))
+
+
+def install(folder: Path) -> None:
+    """Install all packages, having taken up what an interrupted installation has left."""
+    packages, stamp = site_packages(folder), folder / STAMP
     unfinished = stamp.exists() and stamp.read_text() == "unfinished"
     if unfinished or folder == named_folder(os.environ):  # others' packages are left alone
         drop_half_installed(packages)
@@ -236,7 +264,7 @@ def install(folder: Path) -> None:
     whole, bare = requirements()
     pip_install(folder, *whole)
     pip_install(folder, "--no-deps", *bare)  # pyproject.toml says why
-    (packages / "kfcpo_course.pth").write_text(f"{ROOT}\n")
+    link_course(folder)
     if run([python_of(folder), "-c", "import jupyterlab, matplotlib, mujoco, torch"]) != 0:
         raise Trouble("everything is installed, but does not work on this machine; see above")
 

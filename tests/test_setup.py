@@ -1,6 +1,7 @@
 """Set-up: course.py chooses, makes and repairs; the files that name versions agree."""
 
 import ast
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -115,6 +116,20 @@ def test_half_installed_packages_are_installed_again(tmp_path: Path) -> None:
             (tmp_path / f"{name}.dist-info" / file).touch()
     course.drop_half_installed(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["whole-1.dist-info"]
+
+
+def test_environment_finds_the_library_and_pip_knows_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def install_in_tmp_path(folder: Path, *words: str) -> None:
+        command = [sys.executable, "-m", "pip", "install", "-q", *words, "--target", str(tmp_path)]
+        subprocess.run(command, check=True)
+
+    monkeypatch.setattr(course, "pip_install", install_in_tmp_path)
+    course.link_course(tmp_path)
+    assert (tmp_path / "kfcpo_course.pth").read_text() == f"{ROOT}\n"
+    [found] = importlib.metadata.distributions(path=[str(tmp_path)])
+    assert (found.name, found.version) == ("kfcpo-course", PYPROJECT["project"]["version"])
 
 
 def test_nothing_of_the_users_is_cleared(tmp_path: Path) -> None:
@@ -271,12 +286,7 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert re.search(r"^make test\b", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
 
 
-def test_lists_of_modules_and_citation_agree_with_the_repository() -> None:
-    packages = {
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for path in (ROOT / "kfcpo_lib").rglob("__init__.py")
-    }
-    assert {*PYPROJECT["tool"]["setuptools"]["packages"]} == packages
+def test_citation_agrees_with_pyproject() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert citation["version"] == PYPROJECT["project"]["version"]
     assert citation["license"] == PYPROJECT["project"]["license"]
