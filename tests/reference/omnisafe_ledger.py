@@ -2,7 +2,8 @@
 
     OMNISAFE_PYTHON tests/reference/omnisafe_ledger.py    # writes ledger.json
 
-Each `d..` function below measures one row with OmniSafe's own code and returns its verdict. Run
+Each `d..` function below measures one row with OmniSafe's own code; its verdict is our reading of
+the numbers stored beside it (claims about SafePO and FSRL are not measured). Run
 `omnisafe_steps.py` and `omnisafe_cases.py` first: rows D3 to D5 also read what they stored.
 """
 
