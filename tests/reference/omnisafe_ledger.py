@@ -113,7 +113,8 @@ def d1() -> dict[str, Any]:
         "how": "2,000 random problems each in 2 and 3 dimensions through OmniSafe's own "
         "_update_actor, against SciPy SLSQP; optimal = within 1e-3 trust-region radii. Variants "
         "repair D1 (r negated on the way in), D2 (clamp), or both: both together are optimal "
-        "wherever the published rule is not, so these two are the whole fault.",
+        "wherever it is not (but for two near-degenerate 2-D problems): these two are the whole "
+        "fault.",
     }
 
 
