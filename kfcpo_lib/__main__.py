@@ -12,8 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from kfcpo_lib.algorithms import RULES, rule_settings
-from kfcpo_lib.records import EpochReport, TrainConfig
-from kfcpo_lib.runs import read_train_config
+from kfcpo_lib.records import EpochReport, TrainConfig, config_to_dict
+from kfcpo_lib.runs import check_same_run, count_rows, read_train_config
 from kfcpo_lib.training import train
 
 RENAMED = {"env_id": "env", "total_steps": "steps", "run_dir": "out"}
@@ -33,7 +33,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; go on with --resume", file=sys.stderr)
+        advice = "; go on with --resume" if "run_dir" in options else ""
+        print(f"interrupted{advice}", file=sys.stderr)
         return 130
     return 0
 
@@ -42,7 +43,11 @@ def run_train(options: argparse.Namespace, _: Sequence[str]) -> None:
     """Train, with a progress bar."""
     config = _train_config(options)
     reports = train(config, resume=options.resume)
-    with tqdm(total=config.epochs * config.steps_per_epoch, unit="step", unit_scale=True) as bar:
+    done, total = steps_done(config), config.epochs * config.steps_per_epoch
+    if done >= total:
+        print(f"{config.run_dir} is finished: it has its {done} steps; --steps asks for more")
+        return
+    with tqdm(total=total, initial=done, unit="step", unit_scale=True) as bar:
         for report in reports:
             bar.update(report.env_steps - bar.n)
             bar.set_postfix_str(summary(report))
@@ -50,6 +55,13 @@ def run_train(options: argparse.Namespace, _: Sequence[str]) -> None:
                 bar.write(f"step {report.env_steps}: {report.nonfinite} non-finite numbers refused")
     if config.run_dir:
         print(f"the run is in {config.run_dir}")
+
+
+def steps_done(config: TrainConfig) -> int:
+    """Steps that the run in `run_dir` starts with, once `train` has opened it."""
+    if config.run_dir is None:
+        return 0
+    return count_rows(Path(config.run_dir) / "progress.csv") * config.steps_per_epoch
 
 
 def summary(report: EpochReport) -> str:
@@ -146,7 +158,9 @@ def _train_config(options: argparse.Namespace) -> TrainConfig:
     if options.resume and (Path(folder) / "config.json").exists():
         stored = read_train_config(folder)
         rule = dict(stored.rule) | _rule_changes(stored.algorithm, options.rule)
-        return read_train_config(folder, **given, rule=rule)
+        config = read_train_config(folder, **given, rule=rule)
+        check_same_run(config, config_to_dict(stored))
+        return config
     algorithm = given.get("algorithm", TrainConfig.algorithm)
     return TrainConfig(**given, rule=_rule_changes(algorithm, options.rule))
 
@@ -176,7 +190,7 @@ def _read_as(name: str, text: str, default: Any) -> Any:
         number = type(default)(text)
     except ValueError:
         raise ValueError(f"{name} must be {type(default).__name__}, got {text!r}") from None
-    if not math.isfinite(number):
+    if isinstance(number, float) and not math.isfinite(number):
         raise ValueError(f"{name} must be finite, got {text!r}")
     return number
 

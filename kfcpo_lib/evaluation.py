@@ -1,22 +1,27 @@
 """Judging a stored policy on fresh episodes."""
 
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import stats
 from tqdm import tqdm
 
-from kfcpo_lib.envs import make_vec_env
+from kfcpo_lib.envs import VecEnv, make_vec_env
+from kfcpo_lib.envs.interface import Array
 from kfcpo_lib.policies import GaussianPolicy, ObservationNormaliser
+from kfcpo_lib.records import Knobs
 from kfcpo_lib.runs import read_config, read_policy
 from kfcpo_lib.training import one_torch_thread
 
 EVALUATION_SEED = 2_000_000_000
 """First stock seed of evaluations, far from every training seed below 200,000."""
+HIGHEST_SEED = 2**32 - 1 - 10_000
+"""Stock seeds have 32 bits, and environment i adds i."""
 MOST_ENVS = 20
 
 
@@ -27,9 +32,9 @@ class Evaluation:
     actions: str
     """`sampled` from the policy, or its `mean`: two different policies."""
     cost_limit: float
-    returns: NDArray[np.float64]
+    returns: Array
     """[episodes]"""
-    costs: NDArray[np.float64]
+    costs: Array
     """[episodes]"""
 
     @property
@@ -48,7 +53,7 @@ class Evaluation:
         )
 
 
-def mean_interval(values: NDArray[np.float64], confidence: float = 0.95) -> tuple[float, float]:
+def mean_interval(values: Array, confidence: float = 0.95) -> tuple[float, float]:
     """Student's t interval of a mean; both ends are the value itself if there is only one."""
     if len(values) < 2 or np.ptp(values) == 0:
         return float(values[0]), float(values[0])
@@ -63,14 +68,17 @@ def load_policy(run: str | Path, name: str = "policy.pt") -> tuple[Any, Any, str
         ValueError: if there is no such policy, or it is damaged.
     """
     stored = read_policy(run, name)
-    policy = GaussianPolicy(stored["obs_dim"], stored["act_dim"], stored["hidden_sizes"])
-    policy.load_state_dict(stored["policy"])
-    normaliser = ObservationNormaliser(stored["obs_dim"])
-    normaliser.load_state_dict(stored["normaliser"])
-    return policy, normaliser, stored["env_id"]
+    try:
+        policy = GaussianPolicy(stored["obs_dim"], stored["act_dim"], stored["hidden_sizes"])
+        policy.load_state_dict(stored["policy"])
+        normaliser = ObservationNormaliser(stored["obs_dim"])
+        normaliser.load_state_dict(stored["normaliser"])
+        return policy, normaliser, str(stored["env_id"])
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{Path(run) / name} is not a whole policy: {reason}") from error
 
 
-@torch.no_grad()
 def evaluate(
     run: str | Path, episodes: int = 100, actions: str = "sampled", *, seed: int | None = None
 ) -> Evaluation:
@@ -85,33 +93,48 @@ def evaluate(
 
     Raises:
         ValueError: on a bad argument, or if the folder holds no readable policy.
+        FloatingPointError: if the simulator returns a number that is not finite.
     """
+    first_seed = EVALUATION_SEED if seed is None else seed
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     if actions not in ("sampled", "mean"):
         raise ValueError(f"actions must be sampled or mean, got {actions!r}")
+    if not 0 <= first_seed <= HIGHEST_SEED:
+        raise ValueError(f"seed must be an integer from 0 to {HIGHEST_SEED}, got {seed!r}")
     policy, normaliser, env_id = load_policy(run)
-    cost_limit = float(read_config(run)["settings"]["cost_limit"])
+    cost_limit = Knobs(cost_limit=read_config(run)["settings"].get("cost_limit")).cost_limit
+    noise = torch.Generator().manual_seed(first_seed)
+
+    def act(obs: Array) -> Array:
+        distribution = policy(torch.from_numpy(normaliser(obs)))
+        chosen = distribution.sample(noise) if actions == "sampled" else distribution.mean
+        array: Array = chosen.double().numpy()
+        return array
+
     num_envs = min(episodes, MOST_ENVS)
     rounds = -(-episodes // num_envs)
-    first_seed = EVALUATION_SEED if seed is None else seed
-    env = make_vec_env(env_id, num_envs, first_seed)
-    noise = torch.Generator().manual_seed(first_seed)
-    totals = np.zeros((2, num_envs))
-    finished: list[list[NDArray[np.float64]]] = [[] for _ in range(num_envs)]
+    with closing(make_vec_env(env_id, num_envs, first_seed)) as env:
+        played = play(env, act, rounds).reshape(-1, 2)[:episodes]
+    return Evaluation(actions, cost_limit, played[:, 0], played[:, 1])
+
+
+@torch.no_grad()
+def play(env: VecEnv, act: Callable[[Array], Array], rounds: int) -> Array:
+    """[num_envs, rounds, 2] return and cost of the first episodes of every environment."""
+    totals = np.zeros((env.num_envs, 2))
+    finished: list[list[Array]] = [[] for _ in range(env.num_envs)]
     obs = env.reset()
-    bar = tqdm(total=rounds * num_envs, unit="episode", leave=False, delay=2)
+    bar = tqdm(total=rounds * env.num_envs, unit="episode", leave=False, delay=2)
     with one_torch_thread(), bar:
         while min(len(of_env) for of_env in finished) < rounds:
-            distribution = policy(torch.from_numpy(normaliser(obs)))
-            chosen = distribution.sample(noise) if actions == "sampled" else distribution.mean
-            result = env.step(chosen.double().numpy())
+            result = env.step(act(obs))
             obs = result.obs
-            totals += result.reward, result.cost
+            totals += np.stack([result.reward, result.cost], axis=1)
+            if not (np.isfinite(obs).all() and np.isfinite(totals).all()):
+                raise FloatingPointError(f"{env.env_id} returned a number that is not finite")
             for i in np.flatnonzero(result.terminated | result.truncated):
-                finished[i].append(totals[:, i].copy())
-                totals[:, i] = 0.0
+                finished[i].append(totals[i].copy())
+                totals[i] = 0.0
                 bar.update()
-    env.close()
-    whole = np.array([episode for of_env in finished for episode in of_env[:rounds]])[:episodes]
-    return Evaluation(actions, cost_limit, whole[:, 0], whole[:, 1])
+    return np.array([of_env[:rounds] for of_env in finished])

@@ -1,8 +1,10 @@
 """The plain records that the training loop, the files and the faces of the course share."""
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -11,6 +13,10 @@ class Knobs:
     """What may be turned while a training runs. A change takes effect at the next epoch.
 
     Every assignment is checked, so a slider cannot bring an impossible value into a run.
+
+    Raises:
+        ValueError: names the knob, the value and what is allowed.
+        AttributeError: if there is no such knob.
     """
 
     margin_lambda: float = 0.8
@@ -23,8 +29,10 @@ class Knobs:
     """Cost limit C > 0, per episode."""
 
     def __setattr__(self, name: str, value: float) -> None:
-        _check(name, value)
-        super().__setattr__(name, float(value))
+        known = [f.name for f in fields(self)]
+        if name not in known:
+            raise AttributeError(f"there is no knob {name!r}; there are {', '.join(known)}")
+        super().__setattr__(name, _checked(name, value))
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,8 @@ class TrainConfig:
     total_steps: int = 500_000
     """Environment steps in all, over all environments; rounded up to whole epochs."""
     seed: int = 0
-    """Seed of everything random. Environment i gets the stock seed 10,000 * seed + i."""
+    """Seed of everything random, below 200,000. Environment i gets the stock seed
+    10,000 * seed + i."""
 
     cost_limit: float = 25.0
     margin_lambda: float = 0.8
@@ -85,10 +94,9 @@ class TrainConfig:
     """Where the networks live: `cpu` or `cuda`."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden_sizes", tuple(self.hidden_sizes))
-        object.__setattr__(self, "rule", dict(self.rule))
         for setting in fields(self):
-            _check(setting.name, getattr(self, setting.name))
+            plain = _checked(setting.name, getattr(self, setting.name))
+            object.__setattr__(self, setting.name, plain)
         if self.steps_per_epoch % self.num_envs:
             raise ValueError(
                 f"steps_per_epoch must be a multiple of num_envs, "
@@ -102,7 +110,7 @@ class TrainConfig:
     @property
     def epochs(self) -> int:
         """Number of epochs: `total_steps` rounded up to whole epochs."""
-        return math.ceil(self.total_steps / self.steps_per_epoch)
+        return -(-self.total_steps // self.steps_per_epoch)
 
 
 @dataclass(frozen=True)
@@ -199,49 +207,90 @@ def config_to_dict(config: TrainConfig) -> dict[str, Any]:
     return asdict(config) | {"hidden_sizes": list(config.hidden_sizes)}
 
 
-_COUNTS = {
-    "total_steps": 1,
-    "num_envs": 1,
-    "steps_per_epoch": 1,
-    "critic_passes": 1,
-    "critic_minibatch": 1,
-    "episodic_cost_window": 1,
-    "policy_snapshots": 0,
-    "seed": 0,
+_COUNTS: dict[str, tuple[int, int | None]] = {
+    "total_steps": (1, None),
+    # Run s owns the stock seeds from 10,000 s to 10,000 s + 9,999; evaluations those from
+    # 2,000,000,000 on; a stock seed has 32 bits.
+    "seed": (0, 199_999),
+    "num_envs": (1, 10_000),
+    "steps_per_epoch": (1, None),
+    "critic_passes": (1, None),
+    "critic_minibatch": (1, None),
+    "episodic_cost_window": (1, None),
+    "policy_snapshots": (0, None),
+    "env_threads": (1, None),
 }
-_POSITIVE = {"steepness_k", "kl_limit", "cost_limit", "critic_learning_rate"}
-_SHARES = {"discount": "[0, 1)", "gae_lambda": "[0, 1]", "margin_lambda": "(0, 1]"}
-_MOST_ENVS = 10_000
+"""Lowest and highest value of the whole numbers."""
+_POSITIVE = ("a positive finite number", lambda x: x > 0)
+_NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {
+    "cost_limit": _POSITIVE,
+    "margin_lambda": ("in (0, 1]", lambda x: 0 < x <= 1),
+    "steepness_k": _POSITIVE,
+    "kl_limit": _POSITIVE,
+    "log_std_start": ("a finite number", lambda x: True),
+    "discount": ("in [0, 1)", lambda x: 0 <= x < 1),
+    "gae_lambda": ("in [0, 1]", lambda x: 0 <= x <= 1),
+    "critic_learning_rate": _POSITIVE,
+}
+"""What is allowed of the other numbers."""
 
 
-def _check(name: str, value: Any) -> None:
-    """Refuse a setting outside its range."""
+def _checked(name: str, value: Any) -> Any:
+    """The setting as a plain Python value; refused outside its range."""
+    if value is None and name in ("stagger", "run_dir", "env_threads"):
+        return None
     if name in _COUNTS:
-        lowest = _COUNTS[name]
-        if not _is_integer(value) or value < lowest:
-            raise ValueError(f"{name} must be an integer of at least {lowest}, got {value!r}")
-        if name == "num_envs" and value > _MOST_ENVS:
-            # Run s owns the stock seeds from 10,000 s on: one more would be the next run's first.
-            raise ValueError(f"num_envs must be at most {_MOST_ENVS}, got {value!r}")
-    elif name in _POSITIVE:
-        if not _is_number(value) or value <= 0:
-            raise ValueError(f"{name} must be a positive finite number, got {value!r}")
-    elif name in _SHARES:
-        low_open, high_open = _SHARES[name][0] == "(", _SHARES[name][-1] == ")"
-        inside = _is_number(value) and 0 <= value <= 1
-        if not inside or (low_open and value == 0) or (high_open and value == 1):
-            raise ValueError(f"{name} must be in {_SHARES[name]}, got {value!r}")
-    elif name == "log_std_start":
-        if not _is_number(value):
-            raise ValueError(f"log_std_start must be a finite number, got {value!r}")
-    elif name == "hidden_sizes" and not all(_is_integer(w) and w >= 1 for w in value):
-        raise ValueError(f"hidden_sizes must be positive integers, got {value!r}")
+        return _integer(name, value, *_COUNTS[name])
+    if name in _NUMBERS:
+        allowed, inside = _NUMBERS[name]
+        if not _is_finite(value) or not inside(value):
+            raise ValueError(f"{name} must be {allowed}, got {value!r}")
+        return float(value)
+    if name == "hidden_sizes":
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"hidden_sizes must be a tuple of integers, got {value!r}")
+        return tuple(_integer("each of hidden_sizes", width, 1, None) for width in value)
+    if name == "rule":
+        return _plain_rule(value)
+    if name == "stagger":
+        if not isinstance(value, bool):
+            raise ValueError(f"stagger must be True, False or None, got {value!r}")
+        return value
+    return _text(name, value)
 
 
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _integer(name: str, value: Any, lowest: int, highest: int | None) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < lowest:
+        raise ValueError(f"{name} must be an integer of at least {lowest}, got {value!r}")
+    if highest is not None and int(value) > highest:
+        raise ValueError(f"{name} must be an integer of at most {highest}, got {value!r}")
+    return int(value)
 
 
-def _is_number(value: Any) -> bool:
-    is_real = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_real and math.isfinite(value)
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _plain_rule(settings: Any) -> dict[str, Any]:
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"rule must be a mapping of settings to values, got {settings!r}")
+    return {str(name): _plain(name, value) for name, value in settings.items()}
+
+
+def _plain(name: str, value: Any) -> Any:
+    """A rule's setting without NumPy's types, which neither JSON nor a checkpoint holds."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if not _is_finite(value):
+        raise ValueError(f"{name} must be a finite number, a word or a truth value, got {value!r}")
+    return int(value) if isinstance(value, Integral) else float(value)
+
+
+def _text(name: str, value: Any) -> str:
+    """A name; paths as words."""
+    text = os.fspath(value) if name == "run_dir" and isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text:
+        raise ValueError(f"{name} must be a word that is not empty, got {value!r}")
+    return text

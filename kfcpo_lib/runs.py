@@ -4,17 +4,21 @@
 `minibatches.csv`, `policy.pt`, `snapshots/`, and `checkpoint.pt` (all that resuming needs).
 """
 
+import contextlib
 import csv
 import io
 import json
+import math
 import os
 import platform
 import subprocess
+import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -22,66 +26,97 @@ import torch
 
 from kfcpo_lib.records import EpochReport, TrainConfig, config_to_dict
 
-CHECKPOINT_FORMAT = "kfcpo_lib checkpoint 1"
+CHECKPOINT_FORMAT = "kfcpo_lib checkpoint 2"
 POLICY_FORMAT = "kfcpo_lib policy 1"
 TABLES = ("progress.csv", "episodes.csv", "minibatches.csv")
+CONTENT = ("config.json", *TABLES, "policy.pt", "checkpoint.pt")
 FREE_TO_CHANGE = ("total_steps", "run_dir", "env_threads", "device", "policy_snapshots")
 """Settings in which a resumed run may differ from what it was started with."""
 
 
 class RunWriter:
-    """Writes one run's folder. `epoch` is the last one that is safe on disk."""
+    """Writes one run's folder, and keeps others from writing it until it is closed or dies."""
+
+    epoch = 0
+    """The last epoch that is safe on disk."""
+    checkpoint: dict[str, Any] | None = None
+    """What to go on from; None: from the start."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.epoch = 0
+        self._rows = dict.fromkeys(TABLES, 0)
+        self._columns: dict[str, list[str]] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = open(folder / ".lock", "ab")  # noqa: SIM115, closed by close()
+        except OSError as error:
+            raise self._failure(".lock", error) from error
+        try:
+            lock(self._lock)
+        except BlockingIOError as error:
+            self.close()
+            message = f"{folder} is being written by another training: end that one (or close it)"
+            raise BlockingIOError(error.errno, f"{message}, or name another folder") from error
 
     @classmethod
-    def create(cls, config: TrainConfig) -> "RunWriter":
-        """A new folder with its `config.json`.
+    def open(cls, config: TrainConfig, *, resume: bool) -> "RunWriter":
+        """The folder of a new run, or of the one to resume; changes no file yet.
 
         Raises:
-            FileExistsError: if the folder holds a run already.
-            OSError: if it cannot be written.
+            FileExistsError: if the folder holds a run that is not to be resumed.
+            ValueError: if the configuration, the checkpoint or a table does not fit the run.
+            OSError: if the folder cannot be written, or another training is writing it.
         """
         writer = cls(Path(str(config.run_dir)))
-        if (writer.folder / "config.json").exists():
-            raise FileExistsError(
-                f"{writer.folder} holds a run already: resume it (--resume) or name another folder"
-            )
-        writer._write("config.json", _config_json(config))
+        try:
+            writer._examine(config, resume)
+        except BaseException:
+            writer.close()
+            raise
         return writer
 
-    @classmethod
-    def reopen(cls, config: TrainConfig) -> tuple["RunWriter", dict[str, Any] | None]:
-        """The folder of an interrupted run, and its last checkpoint; nothing is changed yet.
+    def close(self) -> None:
+        """Let others write the folder."""
+        self._lock.close()
 
-        None stands for a run that was interrupted before its first checkpoint.
+    def _examine(self, config: TrainConfig, resume: bool) -> None:
+        held = [name for name in CONTENT if (self.folder / name).exists()]
+        if held and not resume:
+            raise FileExistsError(
+                f"{self.folder} holds a run already ({', '.join(held)}): "
+                f"resume it (--resume) or name another folder"
+            )
+        if held:
+            check_same_run(config, read_config(self.folder)["settings"])
+        if "checkpoint.pt" in held:
+            self.checkpoint = read_checkpoint(self.folder)
+            check_same_run(config, self.checkpoint["settings"])
+            self._rows = self.checkpoint["table_rows"]
+            self.epoch = self.checkpoint["epoch"]
+        self._check_tables()
 
-        Raises:
-            ValueError: if the configuration or the checkpoint does not fit the run.
-        """
-        writer = cls(Path(str(config.run_dir)))
-        check_same_run(config, read_config(writer.folder)["settings"])
-        if not (writer.folder / "checkpoint.pt").exists():
-            return writer, None
-        checkpoint = read_checkpoint(writer.folder)
-        check_same_run(config, checkpoint["settings"])
-        for name, size in checkpoint["table_sizes"].items():
-            if writer._size(name) < size:
+    def _check_tables(self) -> None:
+        for name, rows in self._rows.items():
+            found = count_rows(self.folder / name)
+            if found < rows:
                 raise ValueError(
-                    f"{writer.folder / name} has {writer._size(name)} bytes but the checkpoint "
-                    f"counted {size}: the table was shortened after it was written"
+                    f"{self.folder / name} has {found} rows but the checkpoint counted {rows}: "
+                    f"the table was shortened after it was written"
                 )
-        return writer, checkpoint
+        epochs = count_rows(self.folder / "progress.csv")
+        if self.checkpoint is None and epochs > 1:
+            # A run that was interrupted before its first checkpoint has one row at most.
+            raise ValueError(
+                f"{self.folder} has {epochs} epochs but no checkpoint.pt: it cannot be resumed"
+            )
 
-    def cut_back(self, config: TrainConfig, checkpoint: Mapping[str, Any] | None) -> None:
-        """Take away what was written after the checkpoint, and go on from there."""
-        sizes = checkpoint["table_sizes"] if checkpoint else dict.fromkeys(TABLES, 0)
-        self.epoch = checkpoint["epoch"] if checkpoint else 0
-        for name, size in sizes.items():
-            if self._size(name) > size:
-                os.truncate(self.folder / name, size)
+    def begin(self, config: TrainConfig) -> None:
+        """Take away what was written after the checkpoint, and write `config.json`."""
+        for name in TABLES:
+            try:
+                self._cut_back(name)
+            except OSError as error:
+                raise self._failure(name, error) from error
         self._write("config.json", _config_json(config))
 
     def append(self, report: EpochReport) -> None:
@@ -93,9 +128,8 @@ class RunWriter:
 
     def save_checkpoint(self, config: TrainConfig, state: Mapping[str, Any]) -> None:
         """Replace `checkpoint.pt` by this state, in one piece; `state["epoch"]` is safe then."""
-        sizes = {name: self._size(name) for name in TABLES}
-        settings = config_to_dict(config)
-        header = {"format": CHECKPOINT_FORMAT, "table_sizes": sizes, "settings": settings}
+        rows, settings = dict(self._rows), config_to_dict(config)
+        header = {"format": CHECKPOINT_FORMAT, "table_rows": rows, "settings": settings}
         self._write("checkpoint.pt", _torch_bytes(header | dict(state)))
         self.epoch = state["epoch"]
 
@@ -103,37 +137,54 @@ class RunWriter:
         """Replace a policy file, in one piece."""
         self._write(name, _torch_bytes({"format": POLICY_FORMAT} | dict(policy)))
 
-    def _size(self, name: str) -> int:
-        path = self.folder / name
-        return path.stat().st_size if path.exists() else 0
+    def _cut_back(self, name: str) -> None:
+        """Leave the rows that count; none of them, no header either."""
+        path, rows = self.folder / name, self._rows[name]
+        if not path.exists():
+            return
+        lines = path.read_bytes().split(b"\n")[: rows + 1 if rows else 0]
+        size = sum(len(line) + 1 for line in lines)
+        if path.stat().st_size > size:
+            os.truncate(path, size)
+        if lines:
+            self._columns[name] = lines[0].decode().split(",")
 
     def _add_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if not rows:
             return
+        columns = self._columns.setdefault(name, list(rows[0]))
+        self._widen(name, [column for column in rows[0] if column not in columns])
         text = io.StringIO()
-        table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        if not self._size(name):
+        table = csv.DictWriter(text, columns, restval=math.nan, lineterminator="\n")
+        if not self._rows[name]:
             table.writeheader()
         table.writerows(rows)
         try:
-            with open(self.folder / name, "ab") as file:
-                file.write(text.getvalue().encode())
-                file.flush()
-                os.fsync(file.fileno())
+            _append(self.folder / name, text.getvalue().encode())
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._cut_back(name)
             raise self._failure(name, error) from error
+        self._rows[name] += len(rows)
+
+    def _widen(self, name: str, columns: Sequence[str]) -> None:
+        """Add columns to a table: an epoch without an update lacks those of its rule."""
+        if not columns:
+            return
+        header, *rows = (self.folder / name).read_text(encoding="utf-8").splitlines()
+        wider = [",".join([header, *columns]), *(row + ",nan" * len(columns) for row in rows)]
+        self._write(name, "".join(line + "\n" for line in wider).encode())
+        self._columns[name] += columns
 
     def _write(self, name: str, content: bytes) -> None:
         """Write a file in one piece: a reader, or a crash, meets the old one or the new one."""
         path = self.folder / name
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        temporary = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
-                with open(temporary, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
+                temporary.unlink(missing_ok=True)  # of a process that was killed
+                _append(temporary, content)
                 os.replace(temporary, path)
             except BaseException:
                 temporary.unlink(missing_ok=True)
@@ -146,6 +197,35 @@ class RunWriter:
         advice = saved if self.epoch else "nothing has been trained yet: name a writable folder"
         reason = error.strerror or str(error)
         return OSError(error.errno, f"cannot write {self.folder / name}: {reason}; {advice}")
+
+
+def lock(file: IO[bytes]) -> None:
+    """Lock an open file until it is closed, or its process dies.
+
+    Raises:
+        BlockingIOError: if somebody else holds the lock.
+    """
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError as error:
+            raise BlockingIOError(error.errno, error.strerror) from error
+    else:
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return  # some network drives know no locks
+
+
+def count_rows(table: Path) -> int:
+    """Complete rows of a table, without its header; 0 if there is no such table."""
+    return max(table.read_bytes().count(b"\n") - 1, 0) if table.exists() else 0
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
@@ -208,7 +288,14 @@ def read_minibatches(folder: str | Path) -> pd.DataFrame:
 
 def read_checkpoint(folder: str | Path) -> dict[str, Any]:
     """The checkpoint of a run, checked; see `read_torch`."""
-    return read_torch(Path(folder) / "checkpoint.pt", CHECKPOINT_FORMAT)
+    path = Path(folder) / "checkpoint.pt"
+    checkpoint = read_torch(path, CHECKPOINT_FORMAT)
+    settings, rows = checkpoint.get("settings"), checkpoint.get("table_rows")
+    whole = isinstance(settings, dict) and isinstance(rows, dict) and set(rows) == set(TABLES)
+    counts = [checkpoint.get("epoch"), *(rows or {}).values()] if whole else [None]
+    if not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise ValueError(f"{path} is not whole: its settings, epoch or table rows are missing")
+    return checkpoint
 
 
 def read_policy(folder: str | Path, name: str = "policy.pt") -> dict[str, Any]:
@@ -220,23 +307,35 @@ def read_torch(path: Path, expected_format: str) -> dict[str, Any]:
     """A file written by this module, read without executing anything in it.
 
     Raises:
-        ValueError: if it is missing, damaged, of another program, or holds numbers that are
-            not finite.
+        ValueError: if it is missing, damaged, of another program, or holds a policy with numbers
+            that are not finite.
     """
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch writes checksums but does not look at them
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch reports a damaged file in a dozen ways
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is damaged or not a file of kfcpo_lib: {reason}") from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != expected_format:
         raise ValueError(f"{path} is not a {expected_format!r} file: its format is {found!r}")
-    for name, tensor in content["policy"].items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{path}: {name} holds numbers that are not finite")
-    return content
+    _check_acting(path, content)
+    return dict(content)
+
+
+def _check_acting(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse a file whose policy or normaliser is missing or not finite."""
+    for part in ("policy", "normaliser"):
+        if not isinstance(content.get(part), dict):
+            raise ValueError(f"{path} is not whole: it has no {part}")
+        for name, numbers in content[part].items():
+            if not torch.isfinite(torch.as_tensor(numbers)).all():
+                raise ValueError(f"{path}: {part} {name} holds numbers that are not finite")
 
 
 def to_tensors(tree: Any) -> Any:
@@ -265,11 +364,23 @@ def _torch_bytes(content: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
+def _append(path: Path, content: bytes) -> None:
+    """Add to a file, and wait until the disk has it."""
+    with open(path, "ab") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    whole_rows = text[: text.rfind("\n") + 1]  # the last one may be half written
+    if not whole_rows:
+        raise ValueError(f"{path} has no rows yet")
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(io.StringIO(whole_rows))
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 

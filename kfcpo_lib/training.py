@@ -8,8 +8,8 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,50 +48,66 @@ def train(
         OSError: if the run's folder cannot be written; what was saved can be resumed.
         FloatingPointError: if the simulator returns numbers that are not finite, again and again.
     """
-    find_rule(config.algorithm)
-    rule_settings(config.algorithm, config.rule)
+    _check_rule(config)
     check_env_id(config.env_id)
     _check_device(config.device)
-    if config.run_dir is None:
-        return _epochs(config, knobs or config.knobs(), Training.start(config), None)
-    if not (resume and (Path(config.run_dir) / "config.json").exists()):
-        writer = RunWriter.create(config)
-        return _epochs(config, knobs or config.knobs(), Training.start(config), writer)
-    writer, checkpoint = RunWriter.reopen(config)
-    training = Training.start(config)
-    if checkpoint is not None:
-        _continue_from(checkpoint, training, writer)
-        knobs = knobs or Knobs(**checkpoint["knobs"])
-    writer.cut_back(config, checkpoint)
-    return _epochs(config, knobs or config.knobs(), training, writer)
+    if resume and config.run_dir is None:
+        raise ValueError("resume needs run_dir, the folder of the run")
+    epochs = _epochs(config, knobs, resume)
+    next(epochs)
+    return epochs
 
 
-def _continue_from(checkpoint: dict[str, Any], training: "Training", writer: RunWriter) -> None:
+def _epochs(config: TrainConfig, knobs: Knobs | None, resume: bool) -> Iterator[Any]:
+    """Opens everything, pauses once, then yields a report per epoch.
+
+    The pause is there so that errors come at the call of `train`, and so that a training which
+    is dropped before its first epoch closes what it opened.
+    """
+    with contextlib.ExitStack() as opened:
+        training = Training.start(config)
+        opened.callback(training.env.close)
+        writer = None
+        if config.run_dir is not None:
+            writer = opened.enter_context(closing(RunWriter.open(config, resume=resume)))
+            knobs = _continue(training, writer, knobs)
+            if training.epoch < config.epochs:
+                writer.begin(config)
+        yield
+        try:
+            yield from _train_on(config, knobs or config.knobs(), training, writer)
+        except FloatingPointError as error:
+            safe = f"; {writer.folder} is safe up to epoch {writer.epoch}" if writer else ""
+            raise FloatingPointError(f"{error}{safe}") from error
+
+
+def _continue(training: "Training", writer: RunWriter, knobs: Knobs | None) -> Knobs | None:
+    """Go on from the writer's checkpoint, if it has one; the knobs are where they were left."""
+    if writer.checkpoint is None:
+        return knobs
     try:
-        training.load_state_dict(checkpoint)
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        training.load_state_dict(writer.checkpoint)
+        return knobs or Knobs(**writer.checkpoint["knobs"])
+    except Exception as error:  # whatever a foreign state meets first
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise ValueError(f"{writer.folder / 'checkpoint.pt'} does not fit: {reason}") from error
 
 
-def _epochs(
+def _train_on(
     config: TrainConfig, knobs: Knobs, training: "Training", writer: RunWriter | None
 ) -> Iterator[EpochReport]:
-    spoilt = 0
-    with contextlib.closing(training.env):
-        while training.epoch < config.epochs:
-            with one_torch_thread():
-                report = run_epoch(config, replace(knobs), training)
-            if writer is not None:
-                save_epoch(config, knobs, training, writer, report)
-            yield report
-            spoilt = spoilt + 1 if report.minibatches == 0 else 0
-            if spoilt >= MOST_SPOILT_EPOCHS:
-                raise FloatingPointError(
-                    f"{config.env_id} returned observations, rewards or costs that are not finite "
-                    f"in {spoilt} epochs in a row ({report.nonfinite} in the last): stopped at "
-                    f"step {report.env_steps}, the policy is that of before them"
-                )
+    while training.epoch < config.epochs:
+        with one_torch_thread():
+            report = run_epoch(config, replace(knobs), training)
+        if writer is not None:
+            save_epoch(config, knobs, training, writer, report)
+        yield report
+        if training.spoilt_epochs >= MOST_SPOILT_EPOCHS:
+            raise FloatingPointError(
+                f"{config.env_id} returned observations, rewards or costs that are not finite in "
+                f"{training.spoilt_epochs} epochs in a row ({report.nonfinite} in the last): "
+                f"stopped at step {report.env_steps}, the policy is that of before them"
+            )
 
 
 @dataclass
@@ -110,6 +126,8 @@ class Training:
     """[num_envs, obs_dim] raw observations to go on from."""
     episodes: EpisodeTracker
     epoch: int = 0
+    spoilt_epochs: int = 0
+    """Last epochs in a row whose rollout was not finite."""
 
     @classmethod
     def start(cls, config: TrainConfig) -> "Training":
@@ -124,13 +142,9 @@ class Training:
         ).to(device)
         critics = Critics(env.obs_dim, sizes, streams.networks).to(device)
         settings = rule_settings(config.algorithm, config.rule)
-        episodes = EpisodeTracker(
-            config.num_envs, config.episodic_cost_window, env.max_episode_steps
-        )
-        stagger = config.stagger
-        if stagger is None:
-            steps_per_env = config.steps_per_epoch // config.num_envs
-            stagger = steps_per_env % env.max_episode_steps != 0
+        length = env.max_episode_steps
+        episodes = EpisodeTracker(config.num_envs, config.episodic_cost_window, length)
+        stagger = is_staggered(config, length)
         episodes.start(stagger)
         return cls(
             policy,
@@ -148,6 +162,7 @@ class Training:
         """All that resuming needs, as tensors, numbers and strings."""
         return {
             "epoch": self.epoch,
+            "spoilt_epochs": self.spoilt_epochs,
             "policy": self.policy.state_dict(),
             "critics": self.critics.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -160,15 +175,22 @@ class Training:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict` of the same configuration."""
-        self.epoch = state["epoch"]
+        """Continue from a `state_dict` of the same configuration.
+
+        Environments that cannot be saved stay freshly reset; so do the sums of their episodes.
+        """
+        self.epoch, self.spoilt_epochs = state["epoch"], state["spoilt_epochs"]
         for name in ("policy", "critics", "optimiser", "normaliser", "streams"):
             getattr(self, name).load_state_dict(state[name])
         self.rule_state.load_state_dict(state["rule"])
-        self.episodes.load_state_dict(to_arrays(state["episodes"]))
-        if state["env"] is not None:
+        episodes = to_arrays(state["episodes"])
+        if state["env"] is None:
+            fresh = self.episodes.state_dict()
+            episodes |= {name: fresh[name] for name in ("running", "shortened")}
+        else:
             self.env.set_state(to_arrays(state["env"]))
             self.obs = to_arrays(state["obs"])
+        self.episodes.load_state_dict(episodes)
 
     def policy_dict(self) -> dict[str, Any]:
         """What acting needs: the policy, the normaliser and their sizes."""
@@ -209,6 +231,7 @@ def learn(
 ) -> tuple[UpdateReport, CriticReport]:
     """One update of policy, critics and normaliser; none of them sees a spoilt rollout."""
     episodic_cost = training.episodes.episodic_cost
+    training.spoilt_epochs = training.spoilt_epochs + 1 if rollout.nonfinite else 0
     if rollout.nonfinite:
         return UpdateReport([], math.nan, 0.0), CriticReport(math.nan, math.nan, 0)
     batch = make_batch(
@@ -253,10 +276,7 @@ def make_report(
         return_mean=_mean([episode.episode_return for episode in episodes]),
         episodic_cost_mean=math.nan if episodic_cost is None else episodic_cost,
         cost_weight=update.cost_weight,
-        margin_lambda=knobs.margin_lambda,
-        steepness_k=knobs.steepness_k,
-        kl_limit=knobs.kl_limit,
-        cost_limit=knobs.cost_limit,
+        **vars(knobs),
         kl=update.kl,
         rollbacks=sum(not m.committed for m in details),
         minibatches=len(details),
@@ -295,6 +315,13 @@ def snapshot_is_due(config: TrainConfig, epoch: int) -> bool:
     return due > due_before
 
 
+def is_staggered(config: TrainConfig, episode_length: int) -> bool:
+    """Whether the first episodes are shortened: as configured, else where epochs cut episodes."""
+    if config.stagger is not None:
+        return config.stagger
+    return (config.steps_per_epoch // config.num_envs) % episode_length != 0
+
+
 @contextlib.contextmanager
 def one_torch_thread() -> Iterator[None]:
     """Compute on one thread inside the block: small networks are fastest so, and the numbers do
@@ -307,12 +334,26 @@ def one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+def _check_rule(config: TrainConfig) -> None:
+    """Refuse an unknown update rule, and settings that it does not have or cannot take."""
+    defaults = vars(rule_settings(config.algorithm, {}))
+    for name, value in config.rule.items():
+        kind = type(value if defaults.get(name) is None else defaults[name])
+        if type(value) is not kind and (type(value), kind) != (int, float):
+            raise ValueError(
+                f"{name} of {config.algorithm} must be of type {kind.__name__}, got {value!r}"
+            )
+    rule_settings(config.algorithm, config.rule)
+
+
 def _check_device(device: str) -> None:
     try:
-        torch.empty(0, device=device)
+        kind = torch.empty(0, device=device).device.type
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used here ({reason}); try 'cpu'") from error
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
 
 
 def _mean(numbers: Any) -> float:
