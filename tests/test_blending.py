@@ -4,6 +4,7 @@ Vectors are float64. Their entries are zero or between 1e-3 and 1e3 in size, so 
 neither underflow nor overflow; "up to rounding" means 1e-11 of the product of the two lengths.
 """
 
+import itertools
 import math
 
 import pytest
@@ -78,7 +79,7 @@ def test_more_cost_never_means_less_cost_weight(
 def test_weights_move_strictly_near_the_centre() -> None:
     costs_near = [18.0, 19.0, 20.0, 21.0, 22.0]
     cost_weights = [margin_weights(c, 25.0, 0.8, 0.3)[1] for c in costs_near]
-    assert all(a < b for a, b in zip(cost_weights, cost_weights[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(cost_weights))
 
 
 @given(limits, lambdas, steepnesses)
@@ -289,7 +290,7 @@ def test_the_extreme_weights_follow_one_direction_alone(mode: str) -> None:
 
 def test_unknown_modes_and_weights_are_refused_by_value() -> None:
     u = torch.ones(2)
-    with pytest.raises(ValueError, match="project_cost.*'project'"):
+    with pytest.raises(ValueError, match=r"project_cost.*'project'"):
         blend(u, u, 0.5, "project")
     for weight in (-0.1, 1.1, math.nan):
         with pytest.raises(ValueError, match=r"\[0, 1\]") as refusal:

@@ -1,5 +1,6 @@
 """No two seeds share a random stream, and no two purposes of one seed."""
 
+import itertools
 from dataclasses import fields
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_no_stream_is_a_shifted_copy_of_another() -> None:
         for name in PURPOSES:
             stream = getattr(Streams.of_seed(seed), name)
             words = torch.randint(2**32, (20_000,), generator=stream).tolist()
-            seen |= set(zip(words[:-1], words[1:], strict=True))
+            seen |= set(itertools.pairwise(words))
     assert len(seen) == 2 * len(PURPOSES) * 19_999
 
 
@@ -84,7 +85,7 @@ def test_environments_of_two_runs_have_disjoint_seeds() -> None:
     assert SEEDS_PER_RUN == 10_000
     config = TrainConfig(num_envs=10_000, steps_per_epoch=10_000)
     assert max(SEEDS_PER_RUN * 0 + i for i in range(config.num_envs)) < SEEDS_PER_RUN * 1
-    with pytest.raises(ValueError, match="num_envs.*at most 10000, got 10001"):
+    with pytest.raises(ValueError, match=r"num_envs.*at most 10000, got 10001"):
         TrainConfig(num_envs=10_001, steps_per_epoch=10_001)
 
 
