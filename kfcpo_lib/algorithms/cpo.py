@@ -16,8 +16,9 @@ and, while safe, reward surrogate not lower.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from kfcpo_lib.algorithms.multipliers import Margin
 from kfcpo_lib.algorithms.second_order import (
     Scalars,
     SecondOrderSettings,
@@ -31,14 +32,33 @@ from kfcpo_lib.algorithms.surrogates import Surrogates
 from kfcpo_lib.policies import GaussianPolicy
 from kfcpo_lib.records import Knobs, UpdateReport
 from kfcpo_lib.rollouts import Batch
+from kfcpo_lib.streams import Streams
 
 RECOVERY, BOUNDARY, FREE = 0, 1, 2
 """The three cases, as they stand in the column `case`."""
 PARALLEL = 1e-6
 """Squared sine below which x and p count as parallel: what is left of x is rounding."""
 
-Settings = SecondOrderSettings
-State = SecondOrderState
+
+@dataclass(frozen=True)
+class Settings(SecondOrderSettings):
+    """CPO's own settings."""
+
+    margin_rate: float = 0.0
+    """How fast the limit is tightened while the cost is above it, per epoch; see `Margin`."""
+
+
+@dataclass
+class State(SecondOrderState):
+    """The Fisher metric and the margin."""
+
+    margin: Margin
+
+    @classmethod
+    def start(cls, policy: GaussianPolicy, settings: Settings, streams: Streams) -> "State":
+        """The state before the first update."""
+        base = SecondOrderState.start(policy, settings, streams)
+        return cls(settings, base.fisher, base.generator, Margin(settings.margin_rate))
 
 
 def case(scalars: Scalars) -> int:
@@ -73,8 +93,10 @@ def update(
     policy: GaussianPolicy, batch: Batch, episodic_cost: float | None, knobs: Knobs, state: State
 ) -> UpdateReport:
     """One epoch's update."""
-    c = violation(episodic_cost, knobs.cost_limit, batch)
+    c = violation(episodic_cost, state.margin.update(episodic_cost, knobs.cost_limit), batch)
     report = propose_and_search(policy, batch, c, knobs.kl_limit, state, coefficients, acceptable)
     q, r, s = (report.extra[name] for name in "qrs")
     scalars = Scalars(q, r, s, c, knobs.kl_limit)
-    return replace(report, extra={**report.extra, "case": case(scalars)})
+    return replace(
+        report, extra={**report.extra, "case": case(scalars), "margin": state.margin.value}
+    )

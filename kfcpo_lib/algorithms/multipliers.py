@@ -1,4 +1,4 @@
-"""The Lagrange multiplier that TRPO-Lag, PPO-Lag and CUP share: dual ascent by Adam."""
+"""What rules learn about the limit: TRPO-Lag's, PPO-Lag's and CUP's multiplier, CPO's margin."""
 
 from typing import Any
 
@@ -47,6 +47,33 @@ class Multiplier:
         with torch.no_grad():
             self.tensor.fill_(state["value"])
         self.optimiser.load_state_dict(state["optimiser"])
+
+
+class Margin:
+    """m >= 0, cost per episode by which CPO and PCPO tighten the limit: m <- m + rate (J_C - C).
+
+    Noise makes both rules expect more of a step than it brings, so that their cost settles above
+    the limit; the sum of all violations does not let it. Of the CPO authors' own code, optional
+    there too.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self.value = 0.0
+
+    def update(self, episodic_cost: float | None, cost_limit: float) -> float:
+        """Take one step, unless no episode has ended yet; returns the tightened limit."""
+        if episodic_cost is not None:
+            self.value = max(0.0, self.value + self.rate * (episodic_cost - cost_limit))
+        return cost_limit - self.value
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.value = state["value"]
 
 
 def lagrangian_advantage(reward: Tensor, cost: Tensor, multiplier: float) -> Tensor:

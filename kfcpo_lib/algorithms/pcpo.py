@@ -9,10 +9,11 @@ No multiplier and no cases. The projected step may leave the trust region; it is
 boundary then. With b = 0 there is nothing to project on: TRPO's step.
 """
 
+from dataclasses import replace
+
+from kfcpo_lib.algorithms import cpo
 from kfcpo_lib.algorithms.second_order import (
     Scalars,
-    SecondOrderSettings,
-    SecondOrderState,
     Step,
     propose_and_search,
     to_boundary,
@@ -23,8 +24,9 @@ from kfcpo_lib.policies import GaussianPolicy
 from kfcpo_lib.records import Knobs, UpdateReport
 from kfcpo_lib.rollouts import Batch
 
-Settings = SecondOrderSettings
-State = SecondOrderState
+Settings = cpo.Settings
+State = cpo.State
+"""The same as CPO's."""
 
 
 def coefficients(scalars: Scalars) -> Step:
@@ -43,5 +45,6 @@ def update(
     policy: GaussianPolicy, batch: Batch, episodic_cost: float | None, knobs: Knobs, state: State
 ) -> UpdateReport:
     """One epoch's update."""
-    c = violation(episodic_cost, knobs.cost_limit, batch)
-    return propose_and_search(policy, batch, c, knobs.kl_limit, state, coefficients, acceptable)
+    c = violation(episodic_cost, state.margin.update(episodic_cost, knobs.cost_limit), batch)
+    report = propose_and_search(policy, batch, c, knobs.kl_limit, state, coefficients, acceptable)
+    return replace(report, extra={**report.extra, "margin": state.margin.value})
