@@ -315,8 +315,8 @@ def read_torch(path: Path, expected_format: str) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch writes checksums but does not look at them
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+            if damaged or any(info.external_attr for info in archive.infolist()):
+                raise zipfile.BadZipFile(f"wrong checksum of {damaged or 'its list of contents'}")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch reports a damaged file in a dozen ways
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -380,7 +380,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     if not whole_rows:
         raise ValueError(f"{path} has no rows yet")
     try:
-        return pd.read_csv(io.StringIO(whole_rows))
+        return pd.read_csv(io.StringIO(whole_rows), float_precision="round_trip")
     except ValueError as error:
         raise ValueError(f"{path} is damaged: {error}") from error
 

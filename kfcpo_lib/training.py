@@ -179,7 +179,7 @@ class Training:
 
         Environments that cannot be saved stay freshly reset; so do the sums of their episodes.
         """
-        self.epoch, self.spoilt_epochs = state["epoch"], state["spoilt_epochs"]
+        self.epoch, self.spoilt_epochs = state["epoch"], int(state["spoilt_epochs"])
         for name in ("policy", "critics", "optimiser", "normaliser", "streams"):
             getattr(self, name).load_state_dict(state[name])
         self.rule_state.load_state_dict(state["rule"])
@@ -189,7 +189,7 @@ class Training:
             episodes |= {name: fresh[name] for name in ("running", "shortened")}
         else:
             self.env.set_state(to_arrays(state["env"]))
-            self.obs = to_arrays(state["obs"])
+            self.obs[:] = to_arrays(state["obs"])
         self.episodes.load_state_dict(episodes)
 
     def policy_dict(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from kfcpo_lib import Knobs, train
 from kfcpo_lib.algorithms import RULES, kfcpo
 from kfcpo_lib.records import UpdateReport
 from kfcpo_lib.runs import read_checkpoint, read_policy
+from kfcpo_lib.streams import Streams
 from kfcpo_lib.training import Training
 
 __all__ = ["spoilt"]
@@ -92,14 +93,20 @@ def test_trainings_that_take_turns_do_not_touch_each_other(whole: Path) -> None:
     assert [row for _, row in rows] == [numbers(r) for r in train(tiny(seed=1, total_steps=600))]
 
 
-def test_different_seeds_share_no_stream() -> None:
+def test_different_seeds_and_purposes_share_no_stream() -> None:
+    streams = [vars(Streams.of_seed(seed)).values() for seed in range(200)]
+    firsts = {float(torch.rand((), generator=g, dtype=torch.double)) for of in streams for g in of}
+    assert len(firsts) == 200 * len(streams[0])
+
+
+def test_different_seeds_start_with_other_worlds_and_other_networks() -> None:
     starts = [Training.start(tiny(seed=seed)) for seed in (0, 1)]
-    for name in vars(starts[0].streams):
-        draws = [torch.rand(4, generator=getattr(start.streams, name)) for start in starts]
-        assert not torch.equal(*draws), name
-    assert not np.isclose(*[start.obs for start in starts]).any()
-    weights = [start.policy.mean_net[0].weight for start in starts]
-    assert not torch.isclose(*weights).any()
+    positions = [start.obs[:, :2] for start in starts]
+    assert not np.isclose(*positions).any()
+    for network in ("policy", "critics"):
+        first, second = (vars(start)[network].parameters() for start in starts)
+        pairs = [(a, b) for a, b in zip(first, second, strict=True) if a.ndim == 2]
+        assert pairs and not any(torch.isclose(a, b).any() for a, b in pairs)
 
 
 def test_first_episodes_are_shortened_only_where_epochs_cut_episodes() -> None:
