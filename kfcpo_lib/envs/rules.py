@@ -18,13 +18,8 @@ Flags = NDArray[np.bool_]
 
 
 def distance(apart: Array) -> Array:
-    """[...] length of vectors [..., 2 or 3], summed in the order in which stock sums."""
-    squares = np.square(apart)
-    if squares.shape[-1] == 2:
-        total = squares[..., 0] + squares[..., 1]
-    else:
-        total = squares[..., 0] + (squares[..., 1] + squares[..., 2])
-    return np.asarray(np.sqrt(total))
+    """[...] length of vectors [..., 2 or 3]."""
+    return np.asarray(np.sqrt(np.square(apart).sum(axis=-1)))
 
 
 class Rules:
@@ -196,7 +191,9 @@ class CircleRules(Rules):
         x, y, _ = self.agent_pos().T
         velocity = np.matmul(self.readings.agent_jacobian, self.readings.qvel[:, :, None])[:, :, 0]
         u, v, _ = velocity.T
-        radius = np.sqrt(x**2 + y**2)
+        # Stock squares single numbers, by `pow`, which now and then rounds otherwise than x · x.
+        squares = [a**2 + b**2 for a, b in zip(x.tolist(), y.tolist(), strict=True)]
+        radius = np.sqrt(squares)
         circle = self.scene.obstacles["circle"].radius
         reward = ((-u * y + v * x) / radius) / (1 + np.abs(radius - circle))
         return self.clip(reward * self.scene.task.reward_factor), np.zeros(len(x), dtype=bool)

@@ -286,6 +286,34 @@ class SafetyVecEnv:
             generator.set_state(("MT19937", key, int(state["generator_positions"][i]), 0, 0.0))
             self._simulators[i].set_state(state["physics"][i])
 
+    def layout(self) -> dict[str, Any]:
+        """Where everything is, for drawing from above.
+
+        Returns:
+            `agent`: [num_envs, 2] metres. `agent_heading`: [num_envs] radians, of the agent's
+            x axis. `objects`: for each kind (`goal`, `hazards`, `vases`, `buttons`, `gremlins`,
+            `pillars`, `push_box`, `circle`, `sigwalls`) an array [num_envs, count, 2], metres.
+            `sizes`: for each kind its radius, or half its side, or for walls half their length,
+            metres. `goal_button`: [num_envs] which button is the goal, in Button tasks only.
+        """
+        sizes = {
+            name: float(getattr(obstacle, "radius", None) or obstacle.size)
+            for name, obstacle in self.scene.obstacles.items()
+        }
+        mat = self._readings.agent_mat
+        layout = {
+            "agent": self._rules.agent_pos()[:, :2].copy(),
+            "agent_heading": np.arctan2(mat[:, 3], mat[:, 0]),
+            "objects": {
+                name: self._places[:, columns, :2].copy()
+                for name, columns in self.scene.columns.items()
+            },
+            "sizes": sizes,
+        }
+        if "goal_button" in self._rules.memory:
+            layout["goal_button"] = self._rules.memory["goal_button"].copy()
+        return layout
+
     def close(self) -> None:
         """Free threads and simulators."""
         self._crew.close()

@@ -7,6 +7,7 @@ them, and spends a fifth of its time on them. Where they stand is kept by the en
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import mujoco
@@ -32,14 +33,14 @@ class World:
     def __init__(self, task: Any, config: dict[str, Any]) -> None:
         stock = StockWorld(task.agent, task._obstacles, config)
         stock.build()
+        self.stock_xml = stock.xml
         self.agent_height = float(task.agent.z_height)
         self.touchless = [
             name
             for name, geom in config["geoms"].items()
             if not geom.get("contype", 1) and not geom.get("conaffinity", 1)
         ]
-        xml = _without_visuals(stock.xml, self.touchless)
-        self.model = mujoco.MjModel.from_xml_string(xmltodict.unparse(xml))
+        self.model = compile_world(stock.xml, self.touchless)
 
     def place(self, model: Any, data: Any, config: dict[str, Any]) -> None:
         """Put everything where `config` says, and the simulation back to its start.
@@ -52,6 +53,17 @@ class World:
             if name not in self.touchless:
                 _set_pose(model, name, thing["pos"], thing["rot"])
         finish_model(model, data)
+
+
+def compile_world(stock_xml: Any, dropped: Sequence[str] = ()) -> Any:
+    """The model of a stock XML dictionary, without visuals and the bodies named in `dropped`."""
+    xml = copy.deepcopy(stock_xml)
+    world, asset = xml["mujoco"]["worldbody"], xml["mujoco"]["asset"]
+    world["body"] = [body for body in world["body"] if body["@name"] not in dropped]
+    asset["texture"], asset["material"] = [], []
+    _drop_visuals(xml)
+    xml["mujoco"]["size"] = {"@memory": ARENA}
+    return mujoco.MjModel.from_xml_string(xmltodict.unparse(xml))
 
 
 def finish_model(model: Any, data: Any) -> None:
@@ -78,22 +90,11 @@ def _set_pose(model: Any, name: str, pos: Array, rot: float) -> None:
         model.qpos0[start : start + 7] = model.qpos_spring[start : start + 7] = np.r_[pos, quat]
 
 
-def _without_visuals(xml: Any, touchless: list[str]) -> Any:
-    """The XML dictionary without what physics does not feel."""
-    xml = copy.deepcopy(xml)
-    world, asset = xml["mujoco"]["worldbody"], xml["mujoco"]["asset"]
-    world["body"] = [body for body in world["body"] if body["@name"] not in touchless]
-    world.pop("camera"), world.pop("light")
-    asset["texture"], asset["material"] = [], []
-    _drop_materials(xml)
-    xml["mujoco"]["size"] = {"@memory": ARENA}
-    return xml
-
-
-def _drop_materials(node: Any) -> None:
+def _drop_visuals(node: Any) -> None:
     if isinstance(node, dict):
-        node.pop("@material", None)
+        for visual in ("@material", "camera", "light"):
+            node.pop(visual, None)
         node = list(node.values())
     if isinstance(node, list):
         for child in node:
-            _drop_materials(child)
+            _drop_visuals(child)
