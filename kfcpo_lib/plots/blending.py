@@ -75,7 +75,7 @@ def draw_blending(
     _weights(left, margin_lambda, steepness_k, episodic_cost, cost_limit)
     _, cost_weight = margin_weights(episodic_cost, cost_limit, margin_lambda, steepness_k)
     _blend_picture(right, angle, cost_weight, conflict)
-    return figure
+    return _fixed(figure, left=0.07, wspace=0.1, bottom=0.16, top=0.92)
 
 
 def draw_blend(angle: float, cost_weight: float, conflicts: Sequence[str]) -> Figure:
@@ -110,7 +110,7 @@ def draw_metric(stretch: float, angle: float) -> Figure:
     left.set_xlabel("parameter 1", fontsize=FONT_SIZE)
     left.set_ylabel("parameter 2", fontsize=FONT_SIZE)
     right.set_xlabel(f"parameter 1 × {stretch:g}", fontsize=FONT_SIZE)
-    return figure
+    return _fixed(figure, left=0.08, wspace=0.16, bottom=0.13, top=0.87)
 
 
 def draw_controllers(traces: Mapping[str, Trace], cost_limit: float, centre: float) -> Figure:
@@ -142,7 +142,7 @@ def draw_controller(trace: Trace, cost_limit: float, centre: float, title: str) 
     settled = trace.settled()
     note = f"second half: cost {settled.mean():.1f} ± {settled.std():.1f}"
     label(right, note, "epoch", r"cost weight $w_c$")
-    return figure
+    return _fixed(figure, left=0.07, wspace=0.2, bottom=0.17, top=0.91)
 
 
 def draw_shore(traces: Mapping[str, Trace], limit_line: float) -> Figure:
@@ -241,6 +241,8 @@ def _weights(
     title = f"k = {steepness_k:.3g}:  $w_r$ = {here[0]:.2f},  $w_c$ = {here[1]:.2f}"
     label(axes, title, r"episodic cost $c_{ep}$", "weight")
     axes.set_ylim(-0.04, 1.04)
+    axes.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
+    axes.set_xticks(np.linspace(0.0, 2.0 * cost_limit, 5))
     legend(axes, loc="center right", fontsize=SMALL)
 
 
@@ -296,7 +298,16 @@ def _harm(axes: Axes, direction: Array, color: str, hatch: str, text: str) -> No
 def _square(axes: Axes, half: float) -> None:
     axes.set_xlim(-half, half)
     axes.set_ylim(-half, half)
+    axes.set_xticks([-1, 0, 1])
+    axes.set_yticks([-1, 0, 1])
     axes.set_aspect("equal")
+
+
+def _fixed(figure: Figure, left: float, wspace: float, bottom: float, top: float) -> Figure:
+    """Fixed margins instead of the layout engine, which would draw everything twice."""
+    figure.set_layout_engine(None)
+    figure.subplots_adjust(left=left, right=0.985, wspace=wspace, bottom=bottom, top=top)
+    return figure
 
 
 def _cost_curve(axes: Axes, trace: Trace, cost_limit: float, centre: float) -> None:
