@@ -10,37 +10,34 @@ from kfcpo_lib.envs.scenes import Scene
 from kfcpo_lib.envs.simulator import Readings
 
 
-def pseudo_lidar(ego: Array, group: NDArray[np.intp], num_groups: int, conf: Any) -> Array:
-    """[rows, num_groups, bins] closeness of the nearest object in each direction, 0 to 1.
+def pseudo_lidar(ego: Array, start: NDArray[np.intp], conf: Any, into: Array) -> None:
+    """Raise the closeness, 0 to 1, that lidars report to that of the nearest object in each bin.
 
     An object is felt in the bin of its direction and, in part, in the two beside it.
 
     Args:
         ego: [rows, objects, 2] position of each object seen from the agent, metres.
-        group: [objects] which lidar feels the object.
-        num_groups: number of lidars.
+        start: [rows, objects] where in `into` the lidar begins that feels the object.
         conf: the task's `lidar_conf`.
+        into: flat array with all lidars, zero at first.
     """
-    rows, bins = len(ego), conf.num_bins
     # The same functions as stock, complex numbers included: others differ in the last bit.
-    z = ego[..., 0] + 1j * ego[..., 1]
+    z = np.empty(ego.shape[:2], dtype=np.complex128)
+    z.real, z.imag = ego[..., 0], ego[..., 1]
     distance = np.abs(z)
-    angle = np.angle(z) % (np.pi * 2)
-    bin_size = (np.pi * 2) / bins
+    angle = np.arctan2(z.imag, z.real) % (np.pi * 2)
+    bin_size = (np.pi * 2) / conf.num_bins
     index = (angle / bin_size).astype(np.intp)
     if conf.max_dist is None:
         closeness = np.exp(-conf.exp_gain * distance)
     else:
         closeness = np.maximum(0, conf.max_dist - distance) / conf.max_dist
-    lidar = np.zeros(rows * num_groups * bins)
-    start = (np.arange(rows)[:, None] * num_groups + group) * bins
-    np.maximum.at(lidar, (start + index % bins).ravel(), closeness.ravel())
-    if conf.alias:
-        share = (angle - bin_size * index) / bin_size
-        np.maximum.at(lidar, (start + (index + 1) % bins).ravel(), (share * closeness).ravel())
-        before = ((1 - share) * closeness).ravel()
-        np.maximum.at(lidar, (start + (index - 1) % bins).ravel(), before)
-    return lidar.reshape(rows, num_groups, bins)
+    share = (angle - bin_size * index) / bin_size
+    felt = np.empty((3, *angle.shape))
+    felt[0], felt[1], felt[2] = closeness, share * closeness, (1 - share) * closeness
+    beside = np.arange(-2, conf.num_bins + 2) % conf.num_bins
+    bins = beside[np.array([[[2]], [[3]], [[1]]]) + index]
+    np.maximum.at(into, (start + bins).ravel(), felt.ravel())
 
 
 def egocentric(points: Array, agent_pos: Array, agent_mat: Array) -> Array:
@@ -101,12 +98,16 @@ class Observer:
         self._into, self._source = np.array(into), np.array(source)
 
     def _plan_lidars(self, spans: dict[str, slice]) -> None:
-        groups = [key.removesuffix("_lidar") for key in spans if key.endswith("_lidar")]
-        columns = [range(len(self._scene.names))[self._scene.columns[name]] for name in groups]
-        self._seen = np.concatenate([np.array(c, dtype=np.intp) for c in columns])
-        self._group = np.repeat(np.arange(len(groups)), [len(c) for c in columns])
-        self._lidars = [spans[f"{name}_lidar"] for name in groups]
-        self.lidar_span = dict(zip(groups, self._lidars, strict=True))
+        self.lidar_span = {
+            key.removesuffix("_lidar"): span for key, span in spans.items() if "_lidar" in key
+        }
+        columns = {
+            name: range(len(self._scene.names))[self._scene.columns[name]]
+            for name in self.lidar_span
+        }
+        self._seen = np.concatenate([np.array(c, dtype=np.intp) for c in columns.values()])
+        starts = [[self.lidar_span[name].start] * len(c) for name, c in columns.items()]
+        self._start = np.concatenate(starts).astype(np.intp)
 
     def observe(self, readings: Readings, places: Array, rows: NDArray[np.intp]) -> Array:
         """[rows, obs_dim] observations of the environments `rows`.
@@ -116,7 +117,7 @@ class Observer:
             places: [num_envs, columns, 3] positions of the objects, metres.
             rows: indices of environments.
         """
-        obs = np.empty((len(rows), self.obs_dim))
+        obs = np.zeros((len(rows), self.obs_dim))
         sensors = readings.sensors[rows]
         obs[:, self._into] = sensors[:, self._source]
         for span, start in self._angles:
@@ -127,10 +128,8 @@ class Observer:
         agent_pos = readings.xpos[rows, self._scene.agent_body]
         points = places[rows[:, None], self._seen]
         ego = egocentric(points, agent_pos, readings.agent_mat[rows])
-        conf = self._scene.task.lidar_conf
-        lidar = pseudo_lidar(ego, self._group, len(self._lidars), conf)
-        for group, span in enumerate(self._lidars):
-            obs[:, span] = lidar[:, group]
+        start = np.arange(len(rows))[:, None] * self.obs_dim + self._start
+        pseudo_lidar(ego, start, self._scene.task.lidar_conf, into=obs.reshape(-1))
         return obs
 
 

@@ -19,7 +19,11 @@ Flags = NDArray[np.bool_]
 
 def distance(apart: Array) -> Array:
     """[...] length of vectors [..., 2 or 3]."""
-    return np.asarray(np.sqrt(np.square(apart).sum(axis=-1)))
+    squares = apart * apart
+    total = squares[..., 0] + squares[..., 1]
+    if apart.shape[-1] == 3:
+        total += squares[..., 2]
+    return np.asarray(np.sqrt(total))
 
 
 class Rules:
@@ -63,7 +67,7 @@ class Rules:
     def clip(self, reward: Array) -> Array:
         """The last resort of the stock environment against exploding physics."""
         limit = self.conf.reward_clip
-        return np.clip(reward, -limit, limit) if limit else reward
+        return np.minimum(np.maximum(reward, -limit), limit) if limit else reward
 
     def cost(self) -> Array:
         """[num_envs] 1 where any constraint is violated, else 0."""
@@ -109,7 +113,8 @@ class GoalRules(Rules):
 
     def remember(self, i: int) -> None:
         """Measure the distance to the new goal."""
-        self.memory["last_dist_goal"][i] = self.dist_goal()[i]
+        apart = self.places[i, self.goal, :2] - self.agent_pos()[i, :2]
+        self.memory["last_dist_goal"][i] = distance(apart)
 
 
 class PushRules(GoalRules):

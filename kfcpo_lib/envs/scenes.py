@@ -39,6 +39,7 @@ class Scene:
         self.sub_steps = int(task.sim_conf.frameskip_binom_n)
         self.agent_body = self._id(mujoco.mjtObj.mjOBJ_BODY, "agent")
         self.needs_agent_velocity = hasattr(task, "circle")
+        self.mortal = self._agent_is_mortal()
         self._list_objects()
         self._list_contacts()
 
@@ -49,6 +50,16 @@ class Scene:
 
     def _id(self, kind: Any, name: str) -> int:
         return int(mujoco.mj_name2id(self.model, kind, name))
+
+    def _agent_is_mortal(self) -> bool:
+        """Whether the stock agent looks at the simulation before it says that it is alive."""
+        self.bind(None, None)
+        try:
+            return not self.task.agent.is_alive()
+        except AttributeError:
+            return True
+        finally:
+            self.bind(self.model, mujoco.MjData(self.model))
 
     def _list_objects(self) -> None:
         self.obstacles = {obstacle.name: obstacle for obstacle in self.task._obstacles}

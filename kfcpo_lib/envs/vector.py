@@ -8,6 +8,7 @@ observations and rewards of all environments are computed together (`lidar.py`, 
 """
 
 import functools
+import math
 from typing import Any
 
 import mujoco
@@ -49,6 +50,7 @@ def rules_of(task: Any) -> type[Rules] | None:
         and task.sim_conf.frameskip_binom_p == 1.0
         and task.cost_conf.constrain_indicator
         and task.lidar_conf.type == "pseudo"
+        and task.lidar_conf.alias
         and task.mechanism_conf.continue_goal
         and not task.reward_conf.reward_orientation
         and not task.observe_vision
@@ -104,6 +106,7 @@ class SafetyVecEnv:
         self._all = np.arange(n)
         self._targets = scene.mocap_targets(self.max_episode_steps)
         self._times = scene.times(self.max_episode_steps)[:: scene.sub_steps]
+        self._lowest, self._highest = scene.model.actuator_ctrlrange.T.copy()
         self._ctrl = np.zeros((n, self.act_dim))
         self._obs = np.zeros((n, self.obs_dim))
         self._steps = np.zeros(n, dtype=np.int64)
@@ -124,8 +127,7 @@ class SafetyVecEnv:
 
     def step(self, actions: Array) -> StepResult:
         """Step all environments; `actions` is [num_envs, act_dim]."""
-        limits = self.scene.model.actuator_ctrlrange
-        self._ctrl[:] = np.clip(actions, limits[:, 0], limits[:, 1])
+        np.minimum(np.maximum(actions, self._lowest), self._highest, out=self._ctrl)
         self._broken[:] = False
         self._crew.run(self._jobs)
         self._steps += 1
@@ -187,6 +189,8 @@ class SafetyVecEnv:
 
     def _alive(self) -> NDArray[np.bool_]:
         """[num_envs] whether the stock agent says so."""
+        if not self.scene.mortal:
+            return np.ones(self.num_envs, dtype=bool)
         bind = self.scene.bind
         return np.array([bind(sim.model, sim.data).is_alive() for sim in self._simulators])
 
@@ -199,9 +203,9 @@ class SafetyVecEnv:
     def _mend(self, obs: Array, reward: Array, cost: Array, terminated: NDArray[np.bool_]) -> None:
         """Where the simulator failed: stock's reward for it, cost 1, the last good observation."""
         broken = self._broken
-        broken |= ~np.isfinite(obs).all(axis=1)
-        if not broken.any():
+        if math.isfinite(obs.sum()) and not broken.any():
             return
+        broken |= ~np.isfinite(obs).all(axis=1)
         self.simulator_errors += int(broken.sum())
         obs[broken] = self._obs[broken]
         reward[broken] = self._rules.conf.reward_exception
