@@ -97,24 +97,7 @@ def run_bench(options: argparse.Namespace, rest: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m kfcpo_lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-
-    command = commands.add_parser("train", help="train a policy", allow_abbrev=False)
-    command.set_defaults(run=run_train)
-    for setting in fields(TrainConfig):
-        if setting.name not in NOT_OPTIONS:
-            _add_setting(command, setting.name, setting.type, setting.default)
-    command.add_argument(
-        "--rule",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a setting of the update rule, such as damping=0.01; may be given again",
-    )
-    command.add_argument(
-        "--resume",
-        action="store_true",
-        help="continue the run in --out with its own settings, or start it if there is none",
-    )
+    _add_train(commands.add_parser("train", help="train a policy", allow_abbrev=False))
 
     command = commands.add_parser("evaluate", help="play episodes with a stored policy")
     command.set_defaults(run=run_evaluate)
@@ -131,6 +114,25 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_bench)
     command.add_argument("what", choices=BENCHMARKS)
     return parser
+
+
+def _add_train(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(run=run_train)
+    for setting in fields(TrainConfig):
+        if setting.name not in NOT_OPTIONS:
+            _add_setting(command, setting.name, setting.type, setting.default)
+    command.add_argument(
+        "--rule",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the update rule, such as damping=0.01; may be given again",
+    )
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue the run in --out with its own settings, or start it if there is none",
+    )
 
 
 def _add_setting(parser: argparse.ArgumentParser, name: str, kind: Any, default: Any) -> None:

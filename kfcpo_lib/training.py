@@ -7,7 +7,7 @@ a sweep drive the same loop, and may turn its knobs between epochs.
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ from kfcpo_lib.critics import CriticReport, fit_critics, make_optimiser
 from kfcpo_lib.envs import check_env_id, make_vec_env
 from kfcpo_lib.envs.interface import Array, VecEnv
 from kfcpo_lib.policies import Critics, GaussianPolicy, ObservationNormaliser
-from kfcpo_lib.records import EpochReport, Knobs, TrainConfig, UpdateReport
+from kfcpo_lib.records import EpochReport, Knobs, Minibatch, TrainConfig, UpdateReport
 from kfcpo_lib.rollouts import EpisodeTracker, Rollout, collect, make_batch
 from kfcpo_lib.runs import RunWriter, to_arrays, to_tensors
 from kfcpo_lib.streams import Streams
@@ -268,8 +268,6 @@ def make_report(
     """The epoch's numbers in one record."""
     episodes = training.episodes.take_finished()
     episodic_cost = training.episodes.episodic_cost
-    details = update.minibatches
-    cosines = np.array([m.cosine for m in details if math.isfinite(m.cosine)])
     return EpochReport(
         epoch=training.epoch,
         env_steps=training.episodes.env_steps,
@@ -278,11 +276,7 @@ def make_report(
         cost_weight=update.cost_weight,
         **vars(knobs),
         kl=update.kl,
-        rollbacks=sum(not m.committed for m in details),
-        minibatches=len(details),
-        conflict_rate=_mean(cosines < 0),
-        conflict_cosine=_mean(cosines),
-        delta=details[-1].delta if details else math.nan,
+        **sum_up(update.minibatches),
         policy_std=float(training.policy.log_std.detach().exp().mean()),
         value_loss_reward=critics.loss_reward,
         value_loss_cost=critics.loss_cost,
@@ -293,8 +287,20 @@ def make_report(
         steps_per_second=rollout.reward.size / sum(seconds),
         extra=update.extra,
         episodes=episodes,
-        details=tuple(details),
+        details=tuple(update.minibatches),
     )
+
+
+def sum_up(trials: Sequence[Minibatch]) -> dict[str, Any]:
+    """The columns that tell of an epoch's trial steps."""
+    cosines = np.array([trial.cosine for trial in trials if math.isfinite(trial.cosine)])
+    return {
+        "rollbacks": sum(not trial.committed for trial in trials),
+        "minibatches": len(trials),
+        "conflict_rate": _mean(cosines < 0),
+        "conflict_cosine": _mean(cosines),
+        "delta": trials[-1].delta if trials else math.nan,
+    }
 
 
 def save_epoch(

@@ -74,6 +74,23 @@ def test_same_seed_gives_the_same_bytes_whatever_the_threads_and_global_seeds(
     assert content(tmp_path) == content(whole)
 
 
+def test_epochs_are_computed_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On several the sums of larger networks would be rounded otherwise."""
+    threads, seen = torch.get_num_threads(), []
+
+    def watch(*_: Any) -> UpdateReport:
+        seen.append(torch.get_num_threads())
+        return UpdateReport([], 0.5, 0.0)
+
+    monkeypatch.setattr(kfcpo, "update", watch)
+    torch.set_num_threads(2)
+    try:
+        next(train(tiny()))
+    finally:
+        torch.set_num_threads(threads)
+    assert seen == [1]
+
+
 def test_a_run_on_disk_has_the_numbers_of_one_in_memory(whole: Path) -> None:
     assert [numbers(report) for report in train(tiny())] == progress(whole)
 
@@ -521,6 +538,29 @@ def test_columns_of_a_rule_stand_in_order_also_after_a_spoilt_first_epoch(
         report.extra["multiplier"] for report in reports[1:]
     ]
     assert content(tmp_path / "stopped") == content(tmp_path / "whole")
+
+
+@needs_fork
+def test_a_kill_while_the_columns_of_a_rule_are_added_loses_nothing(
+    spoilt: type[SpoiltPointMass], tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"algorithm": "trpo_lag", "rule": {}}
+    spoilt.at = frozenset({10})
+    list(train(tiny(tmp_path / "whole", **changes)))
+    replace = os.replace
+
+    def deadly(source: Path, target: Path) -> None:
+        replace(source, target)
+        if target.name == "progress.csv":
+            die()
+
+    def job() -> None:
+        os.replace = deadly  # type: ignore[assignment]
+        finish(tmp_path / "killed", **changes)
+
+    assert in_child(job) == -signal.SIGKILL
+    finish(tmp_path / "killed", **changes)
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("part", ["advantage_reward", "advantage_cost", "obs"])
