@@ -19,6 +19,19 @@ MOVES = {"up": (-1, 0), "right": (0, 1), "down": (1, 0), "left": (0, -1)}
 """Actions of a grid world, in the order of their numbers, as (row, column) steps."""
 
 
+LARGE_MULTIPLIER = 1e4
+"""A price of cost at which every policy first avoids all cost that it can."""
+
+FLOODED_TOWN = (
+    "S.xx.xxx.G",
+    ".###.####.",
+    "...x......",
+    ".########.",
+    "..........",
+)
+"""The course's grid world: a short wet street, a side street with a puddle, a long dry way."""
+
+
 @dataclass(frozen=True)
 class CMDP:
     """A finite constrained Markov decision process."""
@@ -164,6 +177,58 @@ def dual_ascent(
 def pareto_front(cmdp: CMDP, cost_limits: Iterable[float]) -> list[Solution]:
     """The exact solution for each cost limit."""
     return [solve(cmdp, limit) for limit in cost_limits]
+
+
+def front_corners(cmdp: CMDP) -> list[Solution]:
+    """The corners of the Pareto front, by rising cost: the best answers to all multipliers.
+
+    Between the cheapest and the freest policy the front is the upper hull of all policies'
+    (cost, return): answer the slope between two corners, until no answer lies above their line.
+    """
+
+    def between(low: Solution, high: Solution) -> list[Solution]:
+        cost = high.expected_cost - low.expected_cost
+        if cost < 1e-7:
+            return []
+        slope = (high.expected_return - low.expected_return) / cost
+        best = best_response(cmdp, slope)
+        gain = best.expected_return - low.expected_return
+        if gain - slope * (best.expected_cost - low.expected_cost) < 1e-6:
+            return []
+        return [*between(low, best), best, *between(best, high)]
+
+    low, high = best_response(cmdp, LARGE_MULTIPLIER), best_response(cmdp, 0.0)
+    return [low, *between(low, high), high]
+
+
+def simulate(
+    cmdp: CMDP, policy: Array, episodes: int, random: np.random.Generator
+) -> tuple[Array, Array]:
+    """Undiscounted return and cost of each episode, [episodes] each.
+
+    The discount is played as a battery: after every step an episode goes on with probability
+    gamma. So step t is reached with probability gamma^t, and the means of these plain sums are
+    the discounted return and cost.
+    """
+    next_state = cmdp.transition.cumsum(axis=2)
+    action = policy.cumsum(axis=1)
+    sums = np.zeros((2, episodes))
+    state = _draw(cmdp.start.cumsum()[None, :], random.random(episodes))
+    running = np.arange(episodes)
+    while len(running):
+        chosen = _draw(action[state], random.random(len(running)))
+        sums[:, running] += cmdp.reward[state, chosen], cmdp.cost[state, chosen]
+        state = _draw(next_state[state, chosen], random.random(len(running)))
+        goes_on = random.random(len(running)) < cmdp.discount
+        running, state = running[goes_on], state[goes_on]
+    return sums[0], sums[1]
+
+
+def _draw(cumulative: Array, chance: Array) -> NDArray[np.int64]:
+    """Indices drawn from cumulative probabilities [n, K]; rounding never leads past the last."""
+    last = cumulative.shape[1] - 1
+    drawn: NDArray[np.int64] = np.minimum((cumulative <= chance[:, None]).sum(axis=1), last)
+    return drawn
 
 
 def grid_world(

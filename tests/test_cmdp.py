@@ -106,6 +106,37 @@ def test_the_pareto_front_rises_and_bends_downwards():
     assert (np.diff(returns, n=2) <= 1e-9).all()
 
 
+@given(st.integers(0, 10_000))
+@settings(max_examples=10, deadline=None)
+def test_the_corners_are_the_upper_hull_of_all_deterministic_policies(seed):
+    problem = random_cmdp(seed)
+    corners = tabular.front_corners(problem)
+    costs = np.array([corner.expected_cost for corner in corners])
+    returns = np.array([corner.expected_return for corner in corners])
+    assert (np.diff(costs) > 0).all()
+    for policy in deterministic_policies(problem):
+        value, cost = tabular.evaluate_policy(problem, policy)
+        assert value <= np.interp(cost, costs, returns) + 1e-5
+    middle = 0.5 * (costs[0] + costs[-1])
+    best = tabular.solve(problem, middle).expected_return
+    assert best == pytest.approx(np.interp(middle, costs, returns), abs=1e-5)
+
+
+def test_the_flooded_town_has_at_least_three_kinds_of_corners():
+    corners = tabular.front_corners(tabular.grid_world(tabular.FLOODED_TOWN, discount=0.97))
+    assert corners[0].expected_cost < 0.01
+    assert corners[-1].expected_cost > 4
+    assert any(0.8 < corner.expected_cost < 1.5 for corner in corners)
+
+
+def test_simulated_episodes_have_the_discounted_means():
+    problem = random_cmdp(5)
+    policy = np.random.default_rng(6).dirichlet(np.ones(3), size=4)
+    sums = tabular.simulate(problem, policy, 20_000, np.random.default_rng(7))
+    for found, expected in zip(sums, tabular.evaluate_policy(problem, policy), strict=True):
+        assert found.mean() == pytest.approx(expected, abs=4 * found.std() / 20_000**0.5)
+
+
 def test_a_grid_world_moves_as_drawn():
     problem = tabular.grid_world(("S.G", "#x."), discount=0.9, slip=0.2)
     right, down = 1, 2
