@@ -14,10 +14,13 @@ Answer = Callable[[float], tuple[float, float]]
 ROUNDS = 3
 
 
-def _random_cmdp(random: np.random.Generator) -> CMDP:
+def _dilemma(random: np.random.Generator) -> CMDP:
+    """A random problem in which reward costs something, so that a limit always bites."""
     states, actions = 4, 3
     transition = random.dirichlet(np.ones(states), size=(states, actions))
-    reward, cost = random.uniform(0, 1, (2, states, actions))
+    reward, noise = random.uniform(0, 1, (2, states, actions))
+    reward[:, 0], reward[:, 1] = random.uniform(0, 0.3, states), random.uniform(0.7, 1, states)
+    cost = 0.8 * reward + 0.2 * noise
     return CMDP(transition, reward, cost, random.dirichlet(np.ones(states)), 0.9)
 
 
@@ -73,7 +76,7 @@ def check_occupancy_lp(
     """`occupancy_lp(reward, cost, start, flow, cost_limit) -> visits [S, A]`, and its slips."""
     random = np.random.default_rng()
     for _ in range(ROUNDS):
-        problem = _random_cmdp(random)
+        problem = _dilemma(random)
         low, high = best_response(problem, 1e4), best_response(problem, 0.0)
         limit = low.expected_cost + 0.4 * (high.expected_cost - low.expected_cost)
         flow = _flow(problem.transition, problem.discount)
@@ -128,8 +131,8 @@ def check_dual_ascent(
 ) -> None:
     """`dual_ascent(answer, cost_limit, learning_rate, iterations) -> costs, multipliers`."""
     random = np.random.default_rng()
-    for slack in (0.0, 0.0, 2.0):
-        policies = np.sort(random.uniform(0, 3, (6, 2)), axis=0)
+    for slack in (0.0, 0.0, 3.0):
+        policies = np.sort(random.uniform(0, 3, (6, 2)), axis=0) + [3.0, 0.0]
         limit = float(random.uniform(0.7, 1.0) * policies[:, 1].mean() + slack)
         rate = float(random.uniform(0.1, 0.5))
         given = (_answerer(policies), limit, rate, 25)
