@@ -132,7 +132,7 @@ def check_dual_ascent(
     """`dual_ascent(answer, cost_limit, learning_rate, iterations) -> costs, multipliers`."""
     random = np.random.default_rng()
     for slack in (0.0, 0.0, 3.0):
-        policies = np.sort(random.uniform(0, 3, (6, 2)), axis=0) + [3.0, 0.0]
+        policies = np.sort(random.uniform(0, 3, (6, 2)), axis=0) + np.array([3.0, 0.0])
         limit = float(random.uniform(0.7, 1.0) * policies[:, 1].mean() + slack)
         rate = float(random.uniform(0.1, 0.5))
         given = (_answerer(policies), limit, rate, 25)
