@@ -432,11 +432,13 @@ def test_the_lock_holds_between_processes_and_dies_with_its_owner(tmp_path: Path
         signal.pause()
 
     child = start_child(hold)
-    assert os.read(read_end, 1) == b"."
-    with pytest.raises(BlockingIOError, match="another training"):
-        train(tiny(tmp_path), resume=True)
-    os.kill(child, signal.SIGKILL)
-    assert wait_for(child) == -signal.SIGKILL
+    try:
+        assert os.read(read_end, 1) == b"."
+        with pytest.raises(BlockingIOError, match="another training"):
+            train(tiny(tmp_path), resume=True)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        assert wait_for(child) == -signal.SIGKILL
     assert next(train(tiny(tmp_path), resume=True)).epoch == 2
 
 
