@@ -495,28 +495,55 @@ def test_a_singular_fisher_without_damping_is_refused_not_mistaken_for_rest() ->
 
 
 class BlindMetric(KFAC):
-    """Natural gradients far too long in one log std, which its own inner product does not see."""
+    """Natural gradients far too long in one place, which its own inner product does not see."""
+
+    place, length = 0, 0.0
 
     def precondition(self, grads: Tensor) -> Tensor:
         natural = super().precondition(grads)
-        natural[0] = -1e4  # the standard deviation underflows to 0, and the KL is infinite
+        natural[self.place] = self.length
         return natural
 
     def inner(self, u: Tensor, v: Tensor) -> Tensor:
         seen = u.clone()
-        seen[0] = 0.0
-        return super().inner(seen, v)
+        seen[self.place] = 0.0
+        return super().inner(seen, v.nan_to_num(posinf=0.0))
 
 
 @pytest.mark.parametrize("rollback", ["minibatch", "epoch", "none"])
-def test_a_step_whose_kl_is_not_finite_is_undone_and_counted(rollback: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "length"),
+    [
+        pytest.param(0, -1e4, id="log std: the deviation underflows to 0, the KL is infinite"),
+        pytest.param(2, math.inf, id="first layer: tanh hides its infinity, the KL is finite"),
+    ],
+)
+def test_a_step_to_numbers_that_are_not_finite_is_undone_and_counted(
+    place: int, length: float, rollback: str
+) -> None:
     policy = policy_of()
     state = state_of(policy, rollback=rollback, delta_start=0.5)
-    state.fisher = BlindMetric(policy)
-    report = kfcpo.update(policy, batch_of(policy), 22.0, Knobs(), state)
+    blind = BlindMetric(policy)
+    blind.place, blind.length = place, length
+    state.fisher = blind
+    report = kfcpo.update(policy, batch_of(policy), 22.0, Knobs(kl_limit=100.0), state)
     assert torch.equal(numbers(policy), numbers(policy_of()))
     assert report.nonfinite == 3
     assert report.kl == 0.0
+
+
+def test_a_policy_that_is_spoilt_already_is_refused_without_an_exception() -> None:
+    """Its gradients are not finite; the factors of K-FAC, which would be spoilt too, stay out."""
+    policy = policy_of()
+    batch, state = batch_of(policy), state_of(policy)
+    healthy = policy.state_dict()["mean_net.0.weight"].clone()
+    with torch.no_grad():
+        policy.get_parameter("mean_net.0.weight")[0, 0] = math.nan
+    report = kfcpo.update(policy, batch, 22.0, Knobs(), state)
+    assert report.nonfinite == 3
+    with torch.no_grad():
+        policy.get_parameter("mean_net.0.weight").copy_(healthy)
+    assert kfcpo.update(policy, batch, 22.0, Knobs(), state).nonfinite == 0
 
 
 @pytest.mark.parametrize(
