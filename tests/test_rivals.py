@@ -18,6 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rivals_point_mass import CONSTRAINED, UNCONSTRAINED, train_and_judge
 from scipy.optimize import minimize
 
 from kfcpo_lib.algorithms import (
@@ -567,17 +568,24 @@ def test_columns_are_the_same_in_every_epoch() -> None:
         assert len(columns) == 1, algorithm
 
 
+OF_SAFETY: dict[str, dict[str, float]] = {
+    "trpo_lag": {"multiplier_start": 40.0},
+    "ppo_lag": {"multiplier_start": 40.0},
+    "cup": {"multiplier_start": 40.0, "multiplier_upper": 100.0},
+    "p3o": {"kappa": 100.0},
+}
+"""Weights at which these rules care for nothing else; the costs here are small."""
+
+
 def test_safe_and_unsafe_rules_move_the_right_way() -> None:
     """Far above the limit the constrained rules lower the cost surrogate; TRPO raises it."""
     for algorithm in RIVALS:
-        settings = {"multiplier_start": 40.0} if algorithm in ("trpo_lag", "ppo_lag") else {}
-        if algorithm == "cup":
-            settings = {"multiplier_start": 40.0, "multiplier_upper": 100.0}
+        settings = OF_SAFETY.get(algorithm, {})
         policy = small_policy()
         batch = small_batch(policy)
         rule, state = fresh(algorithm, policy, **settings)
         rule.update(policy, batch, 60.0, Knobs(kl_limit=0.01), state)
-        change = float(surrogates(policy(batch.obs), batch).cost)
+        change = surrogates(policy(batch.obs), batch).cost.item()
         assert (change > 0) == (algorithm in ("trpo", "ppo")), algorithm
 
 
@@ -695,7 +703,7 @@ RULE_OF = {
     "PCPO": "pcpo",
 }
 LAGRANGIAN = {"multiplier_start": 0.5}
-TWO_PASSES = {"passes": 2, "minibatch_size": 250}
+TWO_PASSES = {"passes": 2, "minibatch_size": 250, "learning_rate": 3e-4}
 ACT_DIM = 2
 """Its KL and damping of the second-order rules are means over action dimensions: twice ours."""
 SETTINGS_OF: dict[str, dict[str, Any]] = {
@@ -849,3 +857,21 @@ def test_omnisafes_pcpo_follows_the_plain_gradient(
     g, x = (torch.tensor(arrays[f"{kind}_r"]).double() for kind in ("gradient", "natural"))
     assert cosine_of(theirs, g) > 0.999 and cosine_of(ours, x) > 0.999
     assert cosine_of(ours, theirs) < 0.7
+
+
+# ---------------------------------------------------------------- the point-mass world
+
+
+@pytest.mark.parametrize("algorithm", CONSTRAINED)
+def test_constrained_rules_learn_inside_the_limit(algorithm: str, tmp_path: Path) -> None:
+    """The first policies earn 0.3 at a cost of 20; the limit is 10."""
+    outcome = train_and_judge(algorithm, seed=0, steps=200_000, folder=tmp_path)
+    assert outcome.inside, outcome
+    assert outcome.episode_return > 0.8, outcome
+
+
+@pytest.mark.parametrize("algorithm", UNCONSTRAINED)
+def test_unconstrained_rules_earn_more_outside_it(algorithm: str, tmp_path: Path) -> None:
+    outcome = train_and_judge(algorithm, seed=0, steps=150_000, folder=tmp_path)
+    assert outcome.outside, outcome
+    assert outcome.episode_return > 5.0, outcome
