@@ -74,7 +74,8 @@ def _step(gradient: Tensor, fisher: Tensor, delta: float, damping: float) -> Ten
 
 def _solve(fisher: Tensor, damping: float, gradient: Tensor) -> Tensor:
     eye = torch.eye(len(fisher), dtype=fisher.dtype)
-    return torch.linalg.solve(fisher + damping * eye, gradient)
+    solution: Tensor = torch.linalg.solve(fisher + damping * eye, gradient)
+    return solution
 
 
 def _explain_step(
