@@ -63,9 +63,11 @@ class Outcome:
         return self.cost_low > LIMIT
 
 
-def train_and_judge(algorithm: str, seed: int, steps: int, folder: Path) -> Outcome:
-    """One run of a rule with its settings of above."""
-    rule = (CONSTRAINED | UNCONSTRAINED)[algorithm]
+def train_and_judge(
+    algorithm: str, seed: int, steps: int, folder: Path, rule: dict[str, Any] | None = None
+) -> Outcome:
+    """One run of a rule, with its settings of above unless others are given."""
+    rule = rule or (CONSTRAINED | UNCONSTRAINED)[algorithm]
     config = TrainConfig(
         algorithm, total_steps=steps, seed=seed, rule=rule, run_dir=str(folder / algorithm), **WORLD
     )
