@@ -178,13 +178,13 @@ def draw_drift(
     )
     figure, (left, right) = new_figure(1, 2, width=5.6, height=3.8)
     _trials(left, trials, kl_limit, 10)
-    left.set_ylim(1e-6, 10.0)
+    _decades(left, 1e-6, 10.0)
     label(left, f"{share_undone(trials):.0%} undone", "trial step", "KL to collecting policy")
     legend(left, loc="upper right", ncols=2)
     right.plot([trial.delta for trial in trials], color=REWARD, lw=2)
     right.axhline(kl_limit, color=LIMIT, lw=1.5)
     right.set_yscale("log")
-    right.set_ylim(1e-6, 1.0)
+    _decades(right, 1e-6, 1.0)
     label(right, "trust-region size", "trial step", r"$\delta$ (nats)")
     figure.set_layout_engine(None)
     figure.subplots_adjust(left=0.09, right=0.98, wspace=0.25, bottom=0.17, top=0.9)
@@ -201,6 +201,14 @@ def _trials(axes: Axes, trials: Sequence[Minibatch], kl_limit: float, per_epoch:
     axes.plot(steps[~kept], kl[~kept], "x", color=ROLLBACK, ms=7, mew=2, label="undone")
     axes.axhline(kl_limit, color=LIMIT, lw=1.5, label="KL limit")
     axes.set_yscale("log")
+
+
+def _decades(axes: Axes, low: float, high: float) -> None:
+    """Few ticks in plain text: the many of a logarithmic axis take long to draw."""
+    ticks = [10.0**power for power in range(-6, 2, 2)]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(low, high)
 
 
 def _density(a: Array, mean: float, std: float) -> Array:
