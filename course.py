@@ -4,6 +4,7 @@
     python course.py train       train KFCPO on Safety Gymnasium, or go on with that training
     python course.py test        lint, type-check and test
     python course.py test-full   the same with the long tests; stores tests/full_results.json
+    python course.py student     write the students' notebooks, without solutions, into student/
     python course.py figures     draw the figures of figures/ again
     python course.py setup       only make the environment and install what is needed
 
@@ -351,6 +352,12 @@ def test_full(folder: Path, extra: list[str]) -> int:
     return test(folder, ["-m", "", *store, *extra])
 
 
+def student(folder: Path, extra: list[str]) -> int:
+    """Write the students' notebooks, made from the masters; answers in them are left alone."""
+    words = ["-m", "kfcpo_lib.editions", *extra]
+    return run([python_of(folder), *words], job_environ(folder))
+
+
 def figures(folder: Path, extra: list[str]) -> int:
     """Run every script of figures/ in alphabetical order; each draws figures from stored runs."""
     codes = [
@@ -374,6 +381,7 @@ COMMANDS = {
     "train": train,
     "test": test,
     "test-full": test_full,
+    "student": student,
     "figures": figures,
     "setup": setup,
 }

@@ -2,12 +2,15 @@
 
 In a master, the code cell of a solution carries the stub that students get instead of it, in its
 metadata: `{"kfcpo": {"stub": "def gae(...):\\n    ..."}}`, and the tag `solution`. In the student's
-edition the stub stands in its place; the solution's outputs stay below it as the target to reach.
+edition the stub stands in its place; the outputs stay below it as the target to reach.
+
+A student's notebook with answers in it is never written over, unless `--fresh` asks for it.
 """
 
 import argparse
 import ast
 import copy
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,32 +25,78 @@ def student_edition(master: Any) -> Any:
     """The notebook that students get.
 
     Raises:
-        ValueError: if a stub does not fit its solution (see `check_stub`).
+        ValueError: if a solution has no stub or its stub does not fit; says which cell and why.
     """
     notebook = copy.deepcopy(master)
-    for cell in notebook.cells:
-        stub = cell.metadata.get("kfcpo", {}).get("stub")
-        if stub is None:
-            continue
-        check_stub(stub, cell.source)
-        cell.source = stub
-        cell.execution_count = None
-        cell.metadata.tags = [*(t for t in cell.metadata.tags if t != "solution"), "exercise"]
-        del cell.metadata["kfcpo"]["stub"]
+    for number, cell in enumerate(notebook.cells, start=1):
+        try:
+            _put_stub(cell)
+        except ValueError as error:
+            raise ValueError(f"cell {number}: {error}") from error
     return notebook
 
 
+def _put_stub(cell: Any) -> None:
+    tags = cell.metadata.get("tags", [])
+    stub = cell.metadata.get("kfcpo", {}).get("stub")
+    if (stub is None) and ("solution" not in tags):
+        return
+    if cell.cell_type != "code" or stub is None or "solution" not in tags:
+        raise ValueError("a solution is a code cell with the tag `solution` and a stub")
+    check_stub(stub, cell.source)
+    cell.source = stub
+    cell.execution_count = None
+    cell.metadata.tags = [*(tag for tag in tags if tag != "solution"), "exercise"]
+    del cell.metadata["kfcpo"]
+
+
 def check_stub(stub: str, solution: str) -> None:
-    """Raise a ValueError unless the stub defines the same functions, with the same arguments."""
-    in_stub, in_solution = _signatures(stub), _signatures(solution)
-    missing = {name: sign for name, sign in in_stub.items() if in_solution.get(name) != sign}
-    if missing or not in_stub:
-        raise ValueError(f"the stub's functions {in_stub} do not fit the solution's {in_solution}")
+    """See that each function of the stub is one of the solution's, with the same arguments.
+
+    The solution may have further functions of its own. A method counts with its class's name.
+
+    Raises:
+        ValueError: if not; its text says which function, and what stub and solution have.
+    """
+    in_stub, in_solution = _signatures(stub, "stub"), _signatures(solution, "solution")
+    if not in_stub:
+        raise ValueError("the stub defines no function")
+    for name, arguments in in_stub.items():
+        if name not in in_solution:
+            raise ValueError(f"the stub has {name}({arguments}), the solution has no {name}")
+        if in_solution[name] != arguments:
+            raise ValueError(
+                f"the stub has {name}({arguments}), the solution {name}({in_solution[name]})"
+            )
 
 
-def _signatures(source: str) -> dict[str, str]:
-    functions = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef))
-    return {function.name: ast.unparse(function.args) for function in functions}
+def _signatures(source: str, what: str) -> dict[str, str]:
+    try:
+        module = ast.parse(source)
+    except SyntaxError as error:
+        raise ValueError(f"line {error.lineno} of the {what} is not Python") from error
+    return _functions(module.body, prefix="")
+
+
+def _functions(body: Sequence[ast.stmt], prefix: str) -> dict[str, str]:
+    found = {}
+    for node in body:
+        if isinstance(node, ast.FunctionDef):
+            found[prefix + node.name] = ast.unparse(node.args)
+        if isinstance(node, ast.ClassDef):
+            found |= _functions(node.body, prefix=f"{node.name}.")
+    return found
+
+
+def write_edition(master: Path, file: Path, fresh: bool = False) -> str:
+    """Write one student's notebook; returns what was done: written, unchanged or kept."""
+    notebook = nbformat.writes(student_edition(nbformat.read(master, as_version=4))) + "\n"
+    if file.exists() and file.read_text("utf-8") == notebook:
+        return "unchanged"
+    if file.exists() and not fresh:
+        return "kept (it has changed since it was made; --fresh writes it anew)"
+    file.write_text(notebook, "utf-8")
+    return "written"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -55,13 +104,18 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m kfcpo_lib.editions", description=__doc__)
     parser.add_argument("--masters", type=Path, default=MASTERS)
     parser.add_argument("--out", type=Path, default=STUDENT_EDITION)
+    parser.add_argument("--fresh", action="store_true", help="also over notebooks with answers")
     options = parser.parse_args(words)
     options.out.mkdir(parents=True, exist_ok=True)
-    for path in sorted(options.masters.glob("[0-9][0-9]_*.ipynb")):
-        notebook = student_edition(nbformat.read(path, as_version=4))
-        nbformat.write(notebook, options.out / path.name)
-        print(options.out / path.name)
-    return 0
+    failed = 0
+    for master in sorted(options.masters.glob("[0-9][0-9]_*.ipynb")):
+        file = options.out / master.name
+        try:
+            print(f"{file}: {write_edition(master, file, options.fresh)}")
+        except ValueError as error:
+            failed += 1
+            print(f"{master}, {error}", file=sys.stderr)
+    return int(failed > 0)
 
 
 if __name__ == "__main__":
