@@ -85,7 +85,6 @@ def _explain_step(
     x = _solve(fisher, damping, gradient)
     damped = fisher + damping * torch.eye(len(fisher), dtype=fisher.dtype)
     plain = (2 * delta / (gradient @ damped @ gradient)).sqrt() * gradient
-    squared = gradient @ x
     slips = {
         "the sign is turned round: we climb, so the step must agree with the gradient.": -right,
         "the damping is missing: solve with fisher + damping * I.": (
@@ -93,7 +92,7 @@ def _explain_step(
         ),
         "the direction is right but the step is not scaled to the trust region.": x,
         "the factor 2 is missing: ½ Δ'FΔ = δ needs sqrt(2 δ / g'x).": right / 2**0.5,
-        "the square root is missing: the scale is sqrt(2 δ / g'x).": 2 * delta / squared * x,
+        "the square root is missing: the scale is sqrt(2 δ / g'x).": 2 * delta / (gradient @ x) * x,
         "this is the plain gradient, scaled; solve (F + damping I) x = g first.": plain,
         "you multiplied by F; the natural gradient needs its inverse.": (
             _parallel(answer, damped @ gradient)

@@ -116,36 +116,44 @@ def _dense_solve(matrix: Tensor, a: Tensor, g: Tensor, damping: float) -> Tensor
 
 
 def _explain(answer: Any, matrix: Tensor, a: Tensor, g: Tensor, damping: float) -> None:
-    per_factor = [_both_sides(matrix, a, g, extra) for extra in (damping, damping**0.5)]
+    _name_the_slip(answer, _slips_of_damping(matrix, a, g, damping))
+    _name_the_slip(answer, _slips_of_eigenbasis(matrix, a, g, damping))
+    if a.shape == g.shape and close(answer, _dense_solve(matrix, g, a, damping), 1e-5):
+        raise Wrong("A and G are swapped: G acts on the rows, A on the columns.")
+    raise Wrong("the result differs from (G ⊗ A + damping I)⁻¹ applied to the matrix.")
+
+
+def _slips_of_damping(matrix: Tensor, a: Tensor, g: Tensor, damping: float) -> dict[str, Tensor]:
+    """Missing, or in the wrong place."""
+    none, whole, root = (_both_sides(matrix, a, g, d) for d in (0.0, damping, damping**0.5))
+    return {
+        "the damping is missing: divide by g_i a_j + damping.": none,
+        "damping was added to both factors; add it to the products g_i a_j.": whole,
+        "√damping was added to both factors; ours is exact: add damping to the products "
+        "g_i a_j.": root,
+    }
+
+
+def _slips_of_eigenbasis(matrix: Tensor, a: Tensor, g: Tensor, damping: float) -> dict[str, Tensor]:
+    """Wrong eigenvalues, or turned the wrong way."""
     values_a, basis_a = torch.linalg.eigh(a)
     values_g, basis_g = torch.linalg.eigh(g)
     rotated = basis_g.T @ matrix @ basis_a
-    products = torch.outer(values_g, values_a)
-    scaled = rotated / (products + damping)
+    damped = torch.outer(values_g, values_a) + damping
     sums = values_g[:, None] + values_a + damping
-    slips = {
-        "the damping is missing: divide by g_i a_j + damping.": _both_sides(matrix, a, g, 0.0),
-        "damping was added to both factors; add it to the products g_i a_j.": per_factor[0],
-        "√damping was added to both factors; ours is exact: add damping to the products g_i a_j.": (
-            per_factor[1]
-        ),
+    wrongly_turned = basis_g @ matrix @ basis_a.T
+    return {
         "you multiplied by the eigenvalues; the inverse divides by them.": (
-            basis_g @ (rotated * (products + damping)) @ basis_a.T
+            basis_g @ (rotated * damped) @ basis_a.T
         ),
         "the eigenvalues of a Kronecker product are products g_i a_j, not sums.": (
             basis_g @ (rotated / sums) @ basis_a.T
         ),
-        "you did not turn back: finish with U_G (...) U_A'.": scaled,
+        "you did not turn back: finish with U_G (...) U_A'.": rotated / damped,
         "the matrix was turned the wrong way first: U_G' M U_A.": (
-            basis_g @ (basis_g @ matrix @ basis_a.T / (products + damping)) @ basis_a.T
+            basis_g @ (wrongly_turned / damped) @ basis_a.T
         ),
     }
-    if a.shape == g.shape:
-        slips["A and G are swapped: G acts on the rows, A on the columns."] = _dense_solve(
-            matrix, g, a, damping
-        )
-    _name_the_slip(answer, slips)
-    raise Wrong("the result differs from (G ⊗ A + damping I)⁻¹ applied to the matrix.")
 
 
 def _both_sides(matrix: Tensor, a: Tensor, g: Tensor, extra: float) -> Tensor:

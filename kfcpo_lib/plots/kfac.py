@@ -184,7 +184,7 @@ def drift(qualities: Sequence[float], errors: Sequence[float]) -> Figure:
     axes.set_ylim(0, 1.15)
     title = f"mean step quality {np.mean(qualities):.2f}\nmean error {np.mean(errors):.2f}"
     label(axes, title, "update", "share")
-    legend(axes, ncols=2)
+    legend(axes, ncols=2, loc="upper right")
     return figure
 
 

@@ -75,7 +75,7 @@ def density_pair(axes: Axes, old: Policy, new: Policy, title: str) -> None:
     draw_density(axes, new, x, "new policy", old=False)
     label(axes, title, "action a", "density")
     axes.set_ylim(bottom=0)
-    legend(axes)
+    legend(axes, loc="upper right")
 
 
 def density_pairs(pairs: Sequence[tuple[Policy, Policy]]) -> Figure:
@@ -322,7 +322,7 @@ def valley(matrix: Array, target: Array, paths: Mapping[str, Array]) -> Figure:
     """Iterates [n + 1, 2] of solvers on the bowl 1/2 x'Mx - target'x, with Mx = t at the bottom."""
     figure, axes = new_figure(width=7.0, height=4.4)
     bottom = np.linalg.solve(matrix, target)
-    x, y = np.meshgrid(np.linspace(-0.4, 1.62, 60), np.linspace(-0.42, 0.6, 45))
+    x, y = np.meshgrid(np.linspace(-0.4, 1.62, 41), np.linspace(-0.42, 0.6, 31))
     points = np.stack([x, y], axis=-1)
     height = 0.5 * np.einsum("...i,ij,...j", points, matrix, points) - points @ target
     depth = height - height.min() + 1e-3
