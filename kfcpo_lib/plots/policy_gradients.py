@@ -82,7 +82,7 @@ def draw_estimates(estimates: Mapping[str, Array], exact: float) -> Figure:
         label(panel, f"{name}\n{note}", "estimate of the gradient", "")
         panel.set_yticks([])
         legend(panel, loc="upper right")
-    return figure
+    return _fixed(figure, left=0.03, top=0.83, bottom=0.18, wspace=0.06)
 
 
 def draw_corridor(values: Array, advantages: Array, right: Array) -> Figure:
@@ -163,7 +163,7 @@ def draw_gae(
     right.set_ylim(0, max(1.1 * float(error.max()), 0.1))
     label(right, f"error of a batch: {here:.1f}", r"$\lambda$ of GAE (gae_lambda)", "")
     legend(right, loc="best", fontsize=SMALL - 1)
-    return figure
+    return _fixed(figure)
 
 
 def draw_clock(curves: Mapping[str, Array], cells: Array, values: Mapping[str, Array]) -> Figure:
@@ -223,7 +223,7 @@ def draw_surrogate(old: float, new: float, actions: Array, baseline: float) -> F
     right.set_ylim(-0.4, 1.4)
     label(right, "True near the data, a guess far away", "mean of the new policy", "J")
     legend(right, loc="upper left", fontsize=SMALL - 1)
-    return figure
+    return _fixed(figure, left=0.03, wspace=0.16)
 
 
 def ratios(actions: Array, old: float, new: float) -> Array:
@@ -244,4 +244,12 @@ def draw_training(returns: Sequence[float], costs: Sequence[float], limit: float
     legend(right, loc="lower right")
     for axes in (left, right):
         axes.locator_params(axis="x", integer=True)
+    return figure
+
+
+def _fixed(figure: Figure, **margins: float) -> Figure:
+    """Fixed margins instead of the layout engine, which would draw everything twice."""
+    figure.set_layout_engine(None)
+    usual = {"left": 0.07, "right": 0.985, "bottom": 0.16, "top": 0.9, "wspace": 0.2}
+    figure.subplots_adjust(**(usual | margins))
     return figure
