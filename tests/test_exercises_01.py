@@ -52,6 +52,7 @@ WRONG = [
     (check_gae, lambda *i: gae(*i, factor=i[6]), "discount is missing"),
     (check_gae, lambda *i: gae(*i, factor=0.0), "only the surprises"),
     (check_gae, lambda *i: gae(*i) + i[1], "targets"),
+    (check_gae, lambda *i: gae(*i, forwards=True), "swept forwards"),
     (check_gae, lambda *i: gae(*i)[0], "should have the shape"),
     (check_surrogate, lambda n, o, a: surrogate(o, n, a), "upside down"),
     (check_surrogate, lambda n, o, a: ((n - o) * a).mean(), "exponential is missing"),

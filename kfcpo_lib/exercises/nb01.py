@@ -26,25 +26,29 @@ def check_score_gradient(
         mean, std, baseline = random.normal(), random.uniform(0.4, 0.8), random.uniform(0.5, 1)
         actions, rewards = mean + std * random.normal(size=12), random.uniform(1, 2, size=12)
         answer = solved(score_gradient(actions.copy(), rewards.copy(), mean, std, baseline))
-        score = (actions - mean) / std**2
-        if np.shape(answer) == (12,):
-            raise Wrong("that is one pull per try; return their mean, one number.")
-        if close(answer, ((rewards - baseline) * score).mean()):
-            continue
-        slips = {
-            "the baseline is missing: weigh each score with reward - baseline.": rewards * score,
-            "your sign is turned: an action above the mean that paid well pulls the mean up.": (
-                -(rewards - baseline) * score
-            ),
-            "divide by the variance std**2, not by std.": (rewards - baseline) * score * std,
-            "the variance is missing: the score of the mean is (action - mean) / std**2.": (
-                (rewards - baseline) * score * std**2
-            ),
-        }
-        _name_the_slip(answer, {text: pulls.mean() for text, pulls in slips.items()})
-        if close(answer, ((rewards - baseline) * score).sum()):
-            raise Wrong("that is the sum of the pulls; the gradient is their mean.")
-        raise Wrong("the mean of (reward - baseline) * (action - mean) / std**2 is asked for.")
+        _judge_score_gradient(answer, (actions - mean) / std**2, rewards, baseline, std)
+
+
+def _judge_score_gradient(
+    answer: Any, score: Array, rewards: Array, baseline: float, std: float
+) -> None:
+    pulls = (rewards - baseline) * score
+    if np.shape(answer) == pulls.shape:
+        raise Wrong("that is one pull per try; return their mean, one number.")
+    if close(answer, pulls.mean()):
+        return
+    slips = {
+        "the baseline is missing: weigh each score with reward - baseline.": rewards * score,
+        "your sign is turned: an action above the mean that paid well pulls the mean up.": -pulls,
+        "divide by the variance std**2, not by std.": pulls * std,
+        "the variance is missing: the score of the mean is (action - mean) / std**2.": (
+            pulls * std**2
+        ),
+    }
+    _name_the_slip(answer, {text: wrong.mean() for text, wrong in slips.items()})
+    if close(answer, pulls.sum()):
+        raise Wrong("that is the sum of the pulls; the gradient is their mean.")
+    raise Wrong("the mean of (reward - baseline) * (action - mean) / std**2 is asked for.")
 
 
 Gae = Callable[[Array, Array, Array, Array, Array, float, float], Array]
@@ -69,35 +73,46 @@ def _explain_gae(
     answer: Any, reward: Array, value: Array, next_value: Array, terminated: Array,
     truncated: Array, discount: float, gae_lambda: float,
 ) -> None:  # fmt: skip
-    never, over = np.zeros_like(terminated), terminated | truncated
-    numbers = (reward, value, next_value)
-    surprise = reward + discount * next_value * ~terminated - value
-    slips = {
-        "a truncated episode still has a future: only `terminated` may remove next_value.": (
-            rollouts.gae(*numbers, over, truncated, discount, gae_lambda)
-        ),
-        "a terminated episode has no future: its next_value must count as 0.": (
-            _sweep(reward + discount * next_value - value, over, discount * gae_lambda)
-        ),
+    over, factor = terminated | truncated, discount * gae_lambda
+    hopeful = reward + discount * next_value - value
+    surprise = hopeful - discount * next_value * terminated
+    _name_the_slip(
+        answer,
+        {
+            "a truncated episode still has a future: only `terminated` may remove next_value.": (
+                _sweep(hopeful - discount * next_value * over, over, factor)
+            ),
+            "a terminated episode has no future: its next_value must count as 0.": (
+                _sweep(hopeful, over, factor)
+            ),
+            "these are the targets, advantage + value; leave out the value.": (
+                _sweep(surprise, over, factor) + value
+            ),
+        },
+    )
+    _name_the_slip(answer, _wrong_sums(surprise, terminated, over, discount, gae_lambda))
+    raise Wrong("the advantages differ; compare your surprises and your sum with the two formulas.")
+
+
+def _wrong_sums(
+    surprise: Array, terminated: Array, over: Array, discount: float, gae_lambda: float
+) -> dict[str, Array]:
+    """The right surprises, added up in wrong ways."""
+    factor, never = discount * gae_lambda, np.zeros_like(over)
+    share = "each later surprise counts discount * gae_lambda times as much."
+    return {
         "the next episode leaks into the last one: stop the sum where an episode ended, "
-        "terminated or truncated.": _sweep(surprise, never, discount * gae_lambda),
+        "terminated or truncated.": _sweep(surprise, never, factor),
         "the sum goes on after a truncation: another episode begins there.": (
-            _sweep(surprise, terminated, discount * gae_lambda)
+            _sweep(surprise, terminated, factor)
         ),
-        "gae_lambda is missing in the sum: each later surprise counts discount * gae_lambda "
-        "times as much.": _sweep(surprise, over, discount),
-        "the discount is missing in the sum: each later surprise counts discount * gae_lambda "
-        "times as much.": _sweep(surprise, over, gae_lambda),
+        f"gae_lambda is missing in the sum: {share}": _sweep(surprise, over, discount),
+        f"the discount is missing in the sum: {share}": _sweep(surprise, over, gae_lambda),
         "these are only the surprises of single steps; add up the later ones too.": surprise,
         "you swept forwards; an advantage needs the later surprises, so start at the end.": (
-            _sweep(surprise[::-1], over[::-1], discount * gae_lambda)[::-1]
-        ),
-        "these are the targets, advantage + value; leave out the value.": (
-            rollouts.gae(*numbers, terminated, truncated, discount, gae_lambda) + value
+            _sweep(surprise[::-1], over[::-1], factor)[::-1]
         ),
     }
-    _name_the_slip(answer, slips)
-    raise Wrong("the advantages differ; compare your surprises and your sum with the two formulas.")
 
 
 def _sweep(surprise: Array, over: Array, factor: float) -> Array:

@@ -313,7 +313,7 @@ def _policy(axes: Axes, rows: Sequence[str], cmdp: CMDP, policy: Array) -> None:
     for cell, move in places:
         y, x = divmod(cell, len(rows[0]))
         chance = policy[cell, move]
-        reach = (0.2 + 0.5 * chance) * steps[move][::-1]
+        reach = (0.2 + (0.5 if chance > 1 - COIN else 0.25) * chance) * steps[move][::-1]
         tail = (x, y) if chance < 1 - COIN else (x, y) - reach / 2
         axes.annotate(
             "", tail + reach, tail, zorder=4,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from kfcpo_lib.bandits import GaussianBandit
@@ -90,15 +91,11 @@ def draw_corridor(values: Array, advantages: Array, right: Array) -> Figure:
     figure, (top, bottom) = new_figure(2, 1, width=8.5, height=2.6)
     cells = np.arange(len(right))
     top.bar(cells, values[:-1], color=REWARD, alpha=0.8)
-    for cell, chance in zip(cells, right, strict=True):
-        top.annotate(
-            "", (cell + 0.1 + 0.4 * chance, 2.5), (cell + 0.1, 2.5),
-            arrowprops={"arrowstyle": "-|>", "color": LIMIT, "lw": 2},
-        )  # fmt: skip
-        top.annotate(
-            "", (cell - 0.1 - 0.4 * (1 - chance), 2.5), (cell - 0.1, 2.5),
-            arrowprops={"arrowstyle": "-|>", "color": NEUTRAL, "lw": 2},
-        )  # fmt: skip
+    for side, chances, color in ((1, right, LIMIT), (-1, 1 - right, NEUTRAL)):
+        for cell, chance in zip(cells, chances, strict=True):
+            tail = cell + 0.1 * side
+            arrow = {"arrowstyle": "-|>", "color": color, "lw": 2}
+            top.annotate("", (tail + 0.4 * side * chance, 2.5), (tail, 2.5), arrowprops=arrow)
     top.text(len(right) - 0.3, -4, "exit", color=COMMITTED, fontsize=FONT_SIZE, weight="bold")
     top.set_ylim(1.1 * values.min(), 5)
     label(top, "V(s): minus the expected steps to the exit (arrows: policy)", "", "V(s)")
@@ -138,21 +135,18 @@ def draw_credit(samples: Mapping[str, Array], exact: Array, batch: int = 20) -> 
     return figure
 
 
-def draw_gae(
-    lambdas: Array, bias: Array, spread: Array, gae_lambda: float, discount: float = 1.0
-) -> Figure:
+def draw_gae(lambdas: Array, bias: Array, spread: Array, gae_lambda: float) -> Figure:
     """What GAE adds up (left), and how wrong the gradient is for each lambda (right).
 
     Args:
         lambdas: [N] values of `gae_lambda`; `bias` and `spread` [N] belong to them.
         gae_lambda: where we stand.
-        discount: gamma.
     """
     figure, (left, right) = new_figure(1, 2, width=5.6, height=4.0)
     steps = np.arange(25)
-    left.bar(steps, (discount * gae_lambda) ** steps, color=SECOND)
+    left.bar(steps, gae_lambda**steps, color=SECOND)
     title = f"weights of the surprises, gae_lambda = {gae_lambda:.2f}"
-    label(left, title, "steps after the action, l", r"$(\gamma\lambda)^l$")
+    label(left, title, "steps after the action, l", r"$\lambda^l$")
     left.set_ylim(0, 1.05)
     error = np.sqrt(bias**2 + spread**2)
     right.plot(lambdas, bias, "--", color=COST, lw=2.5, label="bias: the critic's fault")
@@ -210,20 +204,27 @@ def draw_surrogate(old: float, new: float, actions: Array, baseline: float) -> F
     left.set_ylim(-0.3, 1.35)
     left.set_yticks([])
     legend(left, loc="upper left", ncols=2)
+    _promise(right, old, new, actions, reward_of(actions) - baseline)
+    return _fixed(figure, left=0.03, wspace=0.16)
+
+
+def _promise(axes: Axes, old: float, new: float, actions: Array, advantage: Array) -> None:
+    """The true J and the surrogate over the new policy's mean."""
     means = np.linspace(-2.0, 4.5, 66)
     start = float(expected_reward(old))
-    advantage = reward_of(actions) - baseline
-    guess = [start + float((ratios(actions, old, m) * advantage).mean()) for m in means]
-    offset = float(advantage.mean())
-    right.plot(means, expected_reward(means), color=LIMIT, lw=2.5, label="true J")
-    right.plot(means, np.array(guess) - offset, "--", color=REWARD, lw=2.5, label="surrogate")
-    right.plot(old, start, "o", color=NEUTRAL, ms=10, label="data from here")
-    here = start + float((ratio * advantage).mean()) - offset
-    right.plot(new, np.clip(here, -0.35, 1.35), "D", color=COMMITTED, ms=10, mec="white")
-    right.set_ylim(-0.4, 1.4)
-    label(right, "True near the data, a guess far away", "mean of the new policy", "J")
-    legend(right, loc="upper left", fontsize=SMALL - 1)
-    return _fixed(figure, left=0.03, wspace=0.16)
+
+    def promised(mean: float) -> float:
+        return start + float(((ratios(actions, old, mean) - 1.0) * advantage).mean())
+
+    axes.plot(means, expected_reward(means), color=LIMIT, lw=2.5, label="true J")
+    guess = [promised(float(mean)) for mean in means]
+    axes.plot(means, guess, "--", color=REWARD, lw=2.5, label="surrogate")
+    axes.plot(old, start, "o", color=NEUTRAL, ms=10, label="data from here")
+    here = np.clip(promised(new), -0.35, 1.35)
+    axes.plot(new, here, "D", color=COMMITTED, ms=10, mec="white")
+    axes.set_ylim(-0.4, 1.4)
+    label(axes, "True near the data, a guess far away", "mean of the new policy", "J")
+    legend(axes, loc="upper left", fontsize=SMALL - 1)
 
 
 def ratios(actions: Array, old: float, new: float) -> Array:
