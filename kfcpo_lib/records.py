@@ -57,6 +57,9 @@ class TrainConfig:
     margin_lambda: float = 0.8
     steepness_k: float = 0.3
     kl_limit: float = 0.01
+    steepness_warmup: int = 0
+    """Steps over which k grows geometrically from a twentieth of its value to the whole. Ours: at a
+    cost far above the limit a steep k leaves the reward no weight, and little is learnt. 0: none."""
 
     num_envs: int = 20
     """Environments stepped side by side."""
@@ -219,6 +222,7 @@ _COUNTS: dict[str, tuple[int, int | None]] = {
     "episodic_cost_window": (1, None),
     "policy_snapshots": (0, None),
     "env_threads": (1, None),
+    "steepness_warmup": (0, None),
 }
 """Lowest and highest value of the whole numbers."""
 _POSITIVE = ("a positive finite number", lambda x: x > 0)

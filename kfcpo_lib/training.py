@@ -27,6 +27,8 @@ from kfcpo_lib.streams import Streams
 
 SEEDS_PER_RUN = 10_000
 """Run s owns the stock seeds 10,000 s to 10,000 s + 9,999, so no two runs share a stream."""
+WARMUP_START = 0.05
+"""Share of k that a steepness warm-up begins with."""
 MOST_SPOILT_EPOCHS = 3
 """So many epochs in a row with numbers that are not finite end the training."""
 
@@ -98,7 +100,8 @@ def _train_on(
 ) -> Iterator[EpochReport]:
     while training.epoch < config.epochs:
         with one_torch_thread():
-            report = run_epoch(config, replace(knobs), training)
+            epoch_knobs = warmed_up(config, knobs, training.episodes.env_steps)
+            report = run_epoch(config, epoch_knobs, training)
         if writer is not None:
             save_epoch(config, knobs, training, writer, report)
         yield report
@@ -203,6 +206,12 @@ class Training:
             "policy": self.policy.state_dict(),
             "normaliser": self.normaliser.state_dict(),
         }
+
+
+def warmed_up(config: TrainConfig, knobs: Knobs, env_steps: int) -> Knobs:
+    """A copy of the knobs for the next epoch, with k on its way to its full value."""
+    share = min(1.0, env_steps / config.steepness_warmup) if config.steepness_warmup else 1.0
+    return replace(knobs, steepness_k=knobs.steepness_k * WARMUP_START ** (1.0 - share))
 
 
 def run_epoch(config: TrainConfig, knobs: Knobs, training: Training) -> EpochReport:
