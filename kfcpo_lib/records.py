@@ -58,8 +58,8 @@ class TrainConfig:
     steepness_k: float = 0.3
     kl_limit: float = 0.01
     steepness_warmup: int = 0
-    """Steps over which k grows geometrically from a twentieth of its value to the whole. Ours: at a
-    cost far above the limit a steep k leaves the reward no weight, and little is learnt. 0: none."""
+    """Steps over which k grows geometrically from a twentieth of its value to the whole; 0: none.
+    Ours: at a cost far above the limit a steep k leaves the reward no weight."""
 
     num_envs: int = 20
     """Environments stepped side by side."""
