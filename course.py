@@ -36,6 +36,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent
 NEEDED = (3, 11)
 STAMP = "kfcpo-setup.txt"  # in the environment's folder: "unfinished", or what is installed
+DEMONSTRATION = [
+    "--kl-limit",
+    "0.02",
+    "--steepness-warmup",
+    "400000",
+]  # shows most in 500,000 steps
 CACHES = ("RUFF_CACHE_DIR", "MYPY_CACHE_DIR", "HYPOTHESIS_STORAGE_DIRECTORY")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -316,6 +322,8 @@ def train(folder: Path, extra: list[str]) -> int:
     """Train in runs/demo, going on where an earlier training there has stopped."""
     elsewhere = any(word.split("=")[0] == "--out" for word in extra)
     options = [] if elsewhere else ["--out", "runs/demo", "--resume"]  # or start, if there is none
+    if elsewhere or not (ROOT / "runs" / "demo" / "config.json").exists():
+        options += DEMONSTRATION  # a run that goes on keeps the settings it was started with
     words = ["-m", "kfcpo_lib", "train", *options, *extra]
     return run([python_of(folder), *words], job_environ(folder))
 

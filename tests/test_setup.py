@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import course
+from kfcpo_lib import __main__ as kfcpo_command_line
 
 ROOT = course.ROOT
 README = (ROOT / "README.md").read_text("utf-8")
@@ -173,15 +174,26 @@ def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
 
 
 def test_train_starts_or_goes_on_in_its_folder_unless_another_is_named(
-    programs: list[list[str]],
+    programs: list[list[str]], tmp_path: Path
 ) -> None:
     assert course.main(["train", "--steps", "20000"]) == 0
     course.main(["train", "--out=elsewhere"])
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
+    (tmp_path / "runs" / "demo" / "config.json").touch()
+    course.main(["train"])
     words = ["-m", "kfcpo_lib", "train"]
+    own = course.DEMONSTRATION
     assert programs == [
-        [*words, "--out", "runs/demo", "--resume", "--steps", "20000"],
-        [*words, "--out=elsewhere"],
+        [*words, "--out", "runs/demo", "--resume", *own, "--steps", "20000"],
+        [*words, *own, "--out=elsewhere"],
+        [*words, "--out", "runs/demo", "--resume"],
     ]
+
+
+def test_the_demonstration_settings_are_known_to_the_command_line() -> None:
+    parsed, rest = kfcpo_command_line._parser().parse_known_args(["train", *course.DEMONSTRATION])
+    assert not rest
+    assert parsed.steepness_warmup > 0
 
 
 def test_lab_opens_the_first_notebook(programs: list[list[str]], tmp_path: Path) -> None:

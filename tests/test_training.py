@@ -591,3 +591,12 @@ def test_a_policy_that_is_not_finite_is_named_as_the_culprit(tmp_path: Path) -> 
         training.policy.log_std.fill_(NAN)
     with pytest.raises(FloatingPointError, match="the policy returned the action"):
         kfcpo_lib.training.run_epoch(tiny(), Knobs(), training)
+
+
+def test_steepness_warms_up_geometrically_and_is_recorded() -> None:
+    reports = list(train(tiny(steepness_k=0.5, steepness_warmup=3 * EPOCH)))
+    shares = [min(1.0, epoch / 3) for epoch in range(6)]
+    assert [r.steepness_k for r in reports] == pytest.approx(
+        [0.5 * 0.05 ** (1 - s) for s in shares]
+    )
+    assert [r.steepness_k for r in reports[3:]] == [0.5] * 3
