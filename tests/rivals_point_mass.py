@@ -29,7 +29,7 @@ LAGRANGIAN = {"multiplier_start": 0.3, "multiplier_learning_rate": 0.05}
 """Twenty epochs are too few for a multiplier that starts at 0 and moves by 0.035."""
 CONSTRAINED: dict[str, dict[str, Any]] = {
     "cpo": SECOND_ORDER | {"margin_rate": 0.1},
-    "pcpo": SECOND_ORDER | {"margin_rate": 0.1},
+    "pcpo": SECOND_ORDER | {"margin_rate": 0.3},
     "trpo_lag": SECOND_ORDER | LAGRANGIAN,
     "crpo": SECOND_ORDER | {"tolerance": 1.0},
     "pcrpo": SECOND_ORDER,
