@@ -343,7 +343,7 @@ def test(folder: Path, extra: list[str]) -> int:
     failed = check(folder)
     # Two workers of one thread each: threads that fight for two cores make PyTorch slower.
     environ = dict.fromkeys(THREADS, "1") | job_environ(folder)
-    options = ["-n", "2", "--dist", "loadscope"]
+    options = ["-n", "2", "--dist", "loadscope", "-rs"]  # says why a test was skipped
     if any(ROOT.glob("notebooks/*.ipynb")):
         options.append("--nbval")
     if os.environ.get("VENV"):

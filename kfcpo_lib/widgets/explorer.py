@@ -21,7 +21,8 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         alt: what the picture shows, in a sentence.
         controls: one ipywidgets control per argument of `draw`, with its label as description.
 
-    A drawing that fails shows its reason in words under the controls and keeps the last picture.
+    The controls stand in two columns where the page is wide enough. A drawing that fails shows its
+    reason in words under the controls and keeps the last picture.
     """
 
     def __init__(self, draw: Callable[..., Figure], alt: str, **controls: Any) -> None:
@@ -29,13 +30,16 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         self.controls = controls
         self.picture = ipywidgets.Image(format="png")
         self.picture.add_class("kfcpo-picture")
+        self.picture.layout.max_width = "100%"
         self.message = ipywidgets.Label()
         for control in controls.values():
             control.style.description_width = "11em"
-            control.layout.width = "32em"
+            control.layout.width = "30em"
             control.observe(self._redraw, names="value")
+        columns = ipywidgets.Layout(flex_flow="row wrap")
+        rows = ipywidgets.Box([*controls.values()], layout=columns)
         caption = ipywidgets.HTML(f"<small>{alt}</small>")
-        super().__init__([*controls.values(), self.message, self.picture, caption])
+        super().__init__([rows, self.message, self.picture, caption])
         self._redraw()
 
     @property
@@ -46,6 +50,10 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
     def _redraw(self, _: Any = None) -> None:
         try:
             self.picture.value = png(self.draw(**self.values))
-            self.message.value = ""
+            self._say("")
         except (ValueError, FloatingPointError) as error:
-            self.message.value = str(error)
+            self._say(str(error))
+
+    def _say(self, message: str) -> None:
+        self.message.value = message
+        self.message.layout.display = None if message else "none"
