@@ -30,15 +30,16 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         self.controls = controls
         self.picture = ipywidgets.Image(format="png")
         self.picture.add_class("kfcpo-picture")
-        self.picture.layout.max_width = "100%"
+        # As large as it was drawn, like its static twin, or as the page allows.
+        self.picture.layout = ipywidgets.Layout(max_width="100%", align_self="flex-start")
         self.message = ipywidgets.Label()
         for control in controls.values():
-            control.style.description_width = "11em"
-            control.layout.width = "30em"
+            control.style.description_width = "13em"
+            control.layout.width = "31em"
             control.observe(self._redraw, names="value")
         columns = ipywidgets.Layout(flex_flow="row wrap")
         rows = ipywidgets.Box([*controls.values()], layout=columns)
-        caption = ipywidgets.HTML(f"<small>{alt}</small>")
+        caption = ipywidgets.HTML(alt)
         super().__init__([rows, self.message, self.picture, caption])
         self._redraw()
 
