@@ -198,6 +198,8 @@ def front_corners(cmdp: CMDP) -> list[Solution]:
         return [*between(low, best), best, *between(best, high)]
 
     low, high = best_response(cmdp, LARGE_MULTIPLIER), best_response(cmdp, 0.0)
+    if high.expected_cost - low.expected_cost < 1e-7:
+        return [high]  # the freest policy is the cheapest: a front of one point
     return [low, *between(low, high), high]
 
 

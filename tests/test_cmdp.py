@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from kfcpo_lib import cmdp as tabular
@@ -107,6 +107,7 @@ def test_the_pareto_front_rises_and_bends_downwards():
 
 
 @given(st.integers(0, 10_000))
+@example(213)  # the freest policy is the cheapest one
 @settings(max_examples=10, deadline=None)
 def test_the_corners_are_the_upper_hull_of_all_deterministic_policies(seed):
     problem = random_cmdp(seed)
@@ -118,7 +119,7 @@ def test_the_corners_are_the_upper_hull_of_all_deterministic_policies(seed):
         value, cost = tabular.evaluate_policy(problem, policy)
         assert value <= np.interp(cost, costs, returns) + 1e-5
     middle = 0.5 * (costs[0] + costs[-1])
-    best = tabular.solve(problem, middle).expected_return
+    best = tabular.solve(problem, middle + 1e-7).expected_return
     assert best == pytest.approx(np.interp(middle, costs, returns), abs=1e-5)
 
 
