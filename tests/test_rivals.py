@@ -34,7 +34,7 @@ from kfcpo_lib.algorithms import (
     trpo,
     trpo_lag,
 )
-from kfcpo_lib.algorithms.multipliers import Multiplier, lagrangian_advantage
+from kfcpo_lib.algorithms.multipliers import Margin, Multiplier, lagrangian_advantage
 from kfcpo_lib.algorithms.second_order import (
     Scalars,
     Step,
@@ -361,6 +361,15 @@ def test_multiplier_waits_for_the_first_episode_and_survives_a_checkpoint() -> N
     other = Multiplier(0.0, 0.035)
     other.load_state_dict(copy.deepcopy(multiplier.state_dict()))
     assert other.update(10.0, 25.0) == multiplier.update(10.0, 25.0)
+
+
+def test_margin_sums_violations_between_zero_and_the_limit() -> None:
+    margin = Margin(0.1)
+    limits = [margin.update(cost, 25.0) for cost in (None, 35.0, 45.0, 25.0, 5.0, 5.0, 1000.0)]
+    assert limits == pytest.approx([25.0, 24.0, 22.0, 22.0, 24.0, 25.0, 0.0])
+    other = Margin(0.1)
+    other.load_state_dict(margin.state_dict())
+    assert other.update(15.0, 25.0) == margin.update(15.0, 25.0) == pytest.approx(1.0)
 
 
 def test_lagrangian_advantage() -> None:

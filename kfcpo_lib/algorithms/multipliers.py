@@ -50,11 +50,12 @@ class Multiplier:
 
 
 class Margin:
-    """m >= 0, cost per episode by which CPO and PCPO tighten the limit: m <- m + rate (J_C - C).
+    """m, cost per episode by which CPO and PCPO tighten the limit: m <- m + rate (J_C - C).
 
     Noise makes both rules expect more of a step than it brings, so that their cost settles above
     the limit; the sum of all violations does not let it. Of the CPO authors' own code, optional
-    there too.
+    there too. Ours: m stays in [0, C], since a limit below zero could never be met, and what a
+    bad start has piled up would be paid for long after.
     """
 
     def __init__(self, rate: float) -> None:
@@ -64,7 +65,8 @@ class Margin:
     def update(self, episodic_cost: float | None, cost_limit: float) -> float:
         """Take one step, unless no episode has ended yet; returns the tightened limit."""
         if episodic_cost is not None:
-            self.value = max(0.0, self.value + self.rate * (episodic_cost - cost_limit))
+            larger = self.value + self.rate * (episodic_cost - cost_limit)
+            self.value = min(max(larger, 0.0), cost_limit)
         return cost_limit - self.value
 
     def state_dict(self) -> dict[str, Any]:
