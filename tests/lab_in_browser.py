@@ -83,7 +83,8 @@ class Lab:
         address = f"http://127.0.0.1:{self.port}/{path}"
         headers = {"Authorization": f"token {self.token}"}
         request = urllib.request.Request(address, method=method, headers=headers)
-        with urllib.request.urlopen(request, timeout=LIMIT) as reply:
+        without_proxy = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with without_proxy.open(request, timeout=LIMIT) as reply:
             content: bytes = reply.read()
         return content
 
@@ -172,7 +173,6 @@ def turn_and_wait(page: Page, explorer: Locator, control: Locator) -> None:
 
 def photograph(page: Page, folder: Path, name: str) -> None:
     """Pictures of the whole notebook, one screen after the other."""
-    page.set_viewport_size({"width": 1280, "height": 1800})
     height, seen = page.evaluate(f"[{PANEL}.scrollHeight, {PANEL}.clientHeight]")
     for number, top in enumerate(range(0, height, seen)):
         page.evaluate(f"top => {{ {PANEL}.scrollTop = top; }}", top)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def browser():
     with browsing.browser() as started:
-        yield started
+        yield started.new_context(viewport={"width": 1280, "height": 1800})
 
 
 @pytest.fixture(scope="module")
@@ -39,15 +39,17 @@ def desk(tmp_path_factory):
 @pytest.fixture(scope="module")
 def lab(desk, tmp_path_factory):
     server = browsing.Lab(desk.parent, tmp_path_factory.mktemp("jupyter"))
-    server.wait_until_up()
-    yield server
-    server.stop()
+    try:
+        server.wait_until_up()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture
 def page(browser, lab):
     """A page that remembers what it complained of, in `page.complaints`."""
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page = browser.new_page()
     page.set_default_timeout(browsing.LIMIT * 1000)
     page.complaints = []
     page.on("console", lambda said: page.complaints.extend(errors_in(said)))

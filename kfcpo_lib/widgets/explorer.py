@@ -34,8 +34,8 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
         self.picture.layout = ipywidgets.Layout(max_width="100%", align_self="flex-start")
         self.message = ipywidgets.Label()
         for control in controls.values():
-            control.style.description_width = "13em"
-            control.layout.width = "31em"
+            control.style.description_width = "14em"
+            control.layout.width = "32em"
             control.observe(self._redraw, names="value")
         columns = ipywidgets.Layout(flex_flow="row wrap")
         rows = ipywidgets.Box([*controls.values()], layout=columns)
