@@ -2,7 +2,8 @@
 
 In a master, the code cell of a solution carries the stub that students get instead of it, in its
 metadata: `{"kfcpo": {"stub": "def gae(...):\\n    ..."}}`, and the tag `solution`. In the student's
-edition the stub stands in its place; the outputs stay below it as the target to reach.
+edition the stub stands in its place; the outputs stay below it as the target to reach. What a check
+said of the solution is taken out: nobody has passed it yet.
 
 A student's notebook with answers in it is never written over, unless `--fresh` asks for it.
 """
@@ -28,9 +29,11 @@ def student_edition(master: Any) -> Any:
         ValueError: if a solution has no stub or its stub does not fit; says which cell and why.
     """
     notebook = copy.deepcopy(master)
+    verdicts: set[str] = set()
     for number, cell in enumerate(notebook.cells, start=1):
         try:
             _put_stub(cell)
+            _clear_verdict(cell, verdicts)
         except ValueError as error:
             raise ValueError(f"cell {number}: {error}") from error
     return notebook
@@ -48,6 +51,32 @@ def _put_stub(cell: Any) -> None:
     cell.execution_count = None
     cell.metadata.tags = [*(tag for tag in tags if tag != "solution"), "exercise"]
     del cell.metadata["kfcpo"]
+
+
+def _clear_verdict(cell: Any, verdicts: set[str]) -> None:
+    """Clear what a cell shows if it calls a check, or asks for the verdict of an earlier one.
+
+    Args:
+        verdicts: names of the verdicts so far, `name = check_...(...)`; the cell's are added.
+    """
+    if cell.cell_type != "code":
+        return
+    nodes = [*ast.walk(_parse(cell.source, "cell"))]
+    for node in nodes:
+        if isinstance(node, ast.Assign) and _is_check(node.value):
+            verdicts |= {ast.unparse(target) for target in node.targets}
+    if any(_is_check(node) or _is_read(node, verdicts) for node in nodes):
+        cell.update(outputs=[], execution_count=None)
+
+
+def _is_read(node: ast.AST, names: set[str]) -> bool:
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names
+
+
+def _is_check(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Call):
+        return False
+    return ast.unparse(node.func).rpartition(".")[2].startswith("check_")
 
 
 def check_stub(stub: str, solution: str) -> None:
@@ -71,11 +100,14 @@ def check_stub(stub: str, solution: str) -> None:
 
 
 def _signatures(source: str, what: str) -> dict[str, str]:
+    return _functions(_parse(source, what).body, prefix="")
+
+
+def _parse(source: str, what: str) -> ast.Module:
     try:
-        module = ast.parse(source)
+        return ast.parse(source)
     except SyntaxError as error:
         raise ValueError(f"line {error.lineno} of the {what} is not Python") from error
-    return _functions(module.body, prefix="")
 
 
 def _functions(body: Sequence[ast.stmt], prefix: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from kfcpo_lib.plots.style import (
     NEUTRAL,
     REWARD,
     SECOND,
+    fix_margins,
     label,
     legend,
     new_figure,
@@ -75,7 +76,7 @@ def draw_blending(
     _weights(left, margin_lambda, steepness_k, episodic_cost, cost_limit)
     _, cost_weight = margin_weights(episodic_cost, cost_limit, margin_lambda, steepness_k)
     _blend_picture(right, angle, cost_weight, conflict)
-    return _fixed(figure, left=0.07, wspace=0.1, bottom=0.16, top=0.92)
+    return fix_margins(figure, left=0.07, wspace=0.1, bottom=0.16, top=0.92)
 
 
 def draw_blend(angle: float, cost_weight: float, conflicts: Sequence[str]) -> Figure:
@@ -110,7 +111,7 @@ def draw_metric(stretch: float, angle: float) -> Figure:
     left.set_xlabel("parameter 1", fontsize=FONT_SIZE)
     left.set_ylabel("parameter 2", fontsize=FONT_SIZE)
     right.set_xlabel(f"parameter 1 × {stretch:g}", fontsize=FONT_SIZE)
-    return _fixed(figure, left=0.08, wspace=0.16, bottom=0.13, top=0.87)
+    return fix_margins(figure, left=0.08, wspace=0.16, bottom=0.13, top=0.87)
 
 
 def draw_controllers(traces: Mapping[str, Trace], cost_limit: float, centre: float) -> Figure:
@@ -142,7 +143,7 @@ def draw_controller(trace: Trace, cost_limit: float, centre: float, title: str) 
     settled = trace.settled()
     note = f"second half: cost {settled.mean():.1f} ± {settled.std():.1f}"
     label(right, note, "epoch", r"cost weight $w_c$")
-    return _fixed(figure, left=0.07, wspace=0.2, bottom=0.17, top=0.91)
+    return fix_margins(figure, left=0.07, wspace=0.2, bottom=0.17, top=0.91)
 
 
 def draw_shore(traces: Mapping[str, Trace], limit_line: float) -> Figure:
@@ -301,13 +302,6 @@ def _square(axes: Axes, half: float) -> None:
     axes.set_xticks([-1, 0, 1])
     axes.set_yticks([-1, 0, 1])
     axes.set_aspect("equal")
-
-
-def _fixed(figure: Figure, left: float, wspace: float, bottom: float, top: float) -> Figure:
-    """Fixed margins instead of the layout engine, which would draw everything twice."""
-    figure.set_layout_engine(None)
-    figure.subplots_adjust(left=left, right=0.985, wspace=wspace, bottom=bottom, top=top)
-    return figure
 
 
 def _cost_curve(axes: Axes, trace: Trace, cost_limit: float, centre: float) -> None:

@@ -17,6 +17,7 @@ from kfcpo_lib.plots.style import (
     NEUTRAL,
     REWARD,
     SECOND,
+    fix_margins,
     label,
     legend,
     new_figure,
@@ -104,7 +105,7 @@ def draw_limit(
     legend(left, loc="lower right")
     _policy(right, rows, cmdp, best.policy)
     right.set_title(_coin_words(cmdp, best.policy, len(rows[0])), fontsize=FONT_SIZE)
-    return _fixed(figure, wspace=0.06, right=0.995)
+    return fix_margins(figure, wspace=0.06, right=0.995)
 
 
 def draw_choice(limits: Array, returns: Array, prices: Array, free_cost: float) -> Figure:
@@ -154,7 +155,7 @@ def draw_ruler(corners: Sequence[Solution], limit: float, multiplier: float) -> 
     legend(left, loc="lower right")
     _dual(right, corners, limit)
     right.plot(multiplier, height, "o", color=MARGIN, ms=11, mec="black", zorder=5)
-    return _fixed(figure, wspace=0.22)
+    return fix_margins(figure, wspace=0.22)
 
 
 def draw_staircase(corners: Sequence[Solution], limit: float) -> Figure:
@@ -198,7 +199,7 @@ def draw_ascent(costs: Array, multipliers: Array, limit: float, price: float) ->
     label(right, "The price hunts for its value", "iteration", r"multiplier $\mu$")
     right.set_ylim(0, max(1.6 * price, 1.15 * multipliers.max()))
     legend(right, loc="lower right")
-    return _fixed(figure, wspace=0.22)
+    return fix_margins(figure, wspace=0.22)
 
 
 def draw_episodes(costs: Mapping[str, Array], limit: float) -> Figure:
@@ -322,11 +323,3 @@ def _policy(axes: Axes, rows: Sequence[str], cmdp: CMDP, policy: Array) -> None:
     for cell in coin_cells(cmdp, policy):
         y, x = divmod(cell, len(rows[0]))
         axes.plot(x, y, "o", ms=34, mfc="none", mec=MARGIN, mew=3, zorder=5)
-
-
-def _fixed(figure: Figure, **margins: float) -> Figure:
-    """Fixed margins instead of the layout engine, which would draw everything twice."""
-    figure.set_layout_engine(None)
-    usual = {"left": 0.07, "right": 0.985, "bottom": 0.16, "top": 0.9, "wspace": 0.2}
-    figure.subplots_adjust(**(usual | margins))
-    return figure

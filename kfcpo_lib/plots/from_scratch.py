@@ -27,6 +27,7 @@ from kfcpo_lib.plots.style import (
     REWARD,
     ROLLBACK,
     SECOND,
+    fix_margins,
     label,
     legend,
     new_figure,
@@ -210,7 +211,7 @@ def draw_plane(
 ) -> Figure:
     """One trial step in the plane of its two directions, with the predicted and the true KL."""
     figure, axes = new_figure(width=6.2, height=5.8)
-    _fixed(figure, left=0.14, right=0.97, bottom=0.11, top=0.93)
+    fix_margins(figure, left=0.14, right=0.97, bottom=0.11, top=0.93)
     delta = 10.0**log10_delta
     nu = float(np.sqrt(2.0 * delta))
     step = nu * _unit(_blend(plane, cost_weight, conflict))
@@ -265,7 +266,7 @@ def draw_part(
 ) -> Figure:
     """Return, cost and KL of the runs without one part, beside the runs of another kind."""
     figure, axes = new_figure(1, 3, width=4.0, height=3.8)
-    _fixed(figure, left=0.05, right=0.99, bottom=0.16, top=0.9, wspace=0.22)
+    fix_margins(figure, left=0.05, right=0.99, bottom=0.16, top=0.9, wspace=0.22)
     columns = ("return_mean", "episodic_cost_mean", "kl")
     kinds = ((against, NEUTRAL, "--"), (part, COMMITTED, "-"))
     for kind, color, line in kinds[1:] if part == against else kinds:
@@ -313,12 +314,6 @@ def draw_parts(runs: Mapping[str, Sequence[pd.DataFrame]], last: int = 10) -> Fi
 
 
 _COLOURS = (COMMITTED, REWARD, COST, ROLLBACK, MARGIN, SECOND, NEUTRAL, LIMIT)
-
-
-def _fixed(figure: Figure, **margins: float) -> None:
-    """Margins that are given, not found: an explorer's picture is drawn twice as fast so."""
-    figure.set_layout_engine(None)
-    figure.subplots_adjust(**margins)
 
 
 def _blend(plane: Plane, cost_weight: float, conflict: str) -> Array:

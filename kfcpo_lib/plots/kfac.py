@@ -21,6 +21,7 @@ from kfcpo_lib.plots.style import (
     NEUTRAL,
     REWARD,
     SECOND,
+    fix_margins,
     label,
     legend,
     new_figure,
@@ -79,8 +80,7 @@ def matrices(
 def two_blocks(exact: ArrayLike, kronecker: ArrayLike, error: float) -> Figure:
     """One layer's exact block beside G kron A, small and quick enough for an explorer."""
     figure, row = new_figure(1, 2, width=3.7, height=3.7)
-    figure.set_layout_engine(None)
-    figure.subplots_adjust(left=0.02, right=0.98, bottom=0.02, top=0.88, wspace=0.06)
+    fix_margins(figure, left=0.02, right=0.98, bottom=0.02, top=0.88, wspace=0.06)
     blocks = [np.asarray(block, dtype=float) for block in (exact, kronecker)]
     top = float(np.abs(blocks[0]).max()) or 1.0
     norm = SymLogNorm(linthresh=top / 100, vmin=-top, vmax=top)
@@ -176,8 +176,7 @@ def convergence(counts: Sequence[int], errors: Array) -> Figure:
 def drift(qualities: Sequence[float], errors: Sequence[float]) -> Figure:
     """Step quality and error of the factors while the policy moves on."""
     figure, axes = new_figure(width=7.0, height=4.2)
-    figure.set_layout_engine(None)
-    figure.subplots_adjust(left=0.12, right=0.97, bottom=0.16, top=0.84)
+    fix_margins(figure, left=0.12, right=0.97, bottom=0.16, top=0.84)
     updates = np.arange(1, len(qualities) + 1)
     axes.plot(updates, qualities, "-s", color=COMMITTED, linewidth=2.5, label="step quality")
     axes.plot(updates, errors, "--o", color=REWARD, linewidth=2, label="error of G ⊗ A")

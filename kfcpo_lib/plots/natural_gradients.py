@@ -22,6 +22,7 @@ from kfcpo_lib.plots.style import (
     NEUTRAL,
     REWARD,
     SECOND,
+    fix_margins,
     label,
     legend,
     new_figure,
@@ -104,14 +105,7 @@ def kl_pair(mean_shift: float, log_std: float, log_ratio: float) -> Figure:
         f"KL(old ‖ new) = {both[0]:.3f}     KL(new ‖ old) = {both[1]:.3f}"
     )
     density_pair(axes, old, new, title)
-    return fixed(figure)
-
-
-def fixed(figure: Figure) -> Figure:
-    """The figure with margins set by hand: an explorer must not spend its time on layout."""
-    figure.set_layout_engine(None)
-    figure.subplots_adjust(left=0.12, right=0.97, bottom=0.16, top=0.84)
-    return figure
+    return fix_margins(figure, left=0.12, right=0.97, top=0.84)
 
 
 def kl_against_quadratic(
@@ -269,7 +263,7 @@ def one_path(path: Array, name: str, mark_every: int = 10) -> Figure:
     title = f"expected reward {reward:.3f} after {len(path) - 1} steps\n"
     label(axes, title + f"largest KL of a step: {largest:.2g} nats", "mean", "log σ")
     legend(axes, loc="upper left")
-    return fixed(figure)
+    return fix_margins(figure, left=0.12, right=0.97, top=0.84)
 
 
 def simplex_paths(paths: Mapping[str, Sequence[Array]], rewards: Sequence[float]) -> Figure:
@@ -335,7 +329,7 @@ def valley(matrix: Array, target: Array, paths: Mapping[str, Array]) -> Figure:
     label(axes, "Two ways down the same bowl", "x₁", "x₂")
     axes.set(xlim=(-0.4, 1.62), ylim=(-0.42, 0.6))
     legend(axes, loc="upper left")
-    return fixed(figure)
+    return fix_margins(figure, left=0.12, right=0.97, top=0.84)
 
 
 def gain_bars(gains: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:

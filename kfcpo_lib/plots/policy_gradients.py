@@ -17,6 +17,7 @@ from kfcpo_lib.plots.style import (
     NEUTRAL,
     REWARD,
     SECOND,
+    fix_margins,
     label,
     legend,
     new_figure,
@@ -83,7 +84,7 @@ def draw_estimates(estimates: Mapping[str, Array], exact: float) -> Figure:
         label(panel, f"{name}\n{note}", "estimate of the gradient", "")
         panel.set_yticks([])
         legend(panel, loc="upper right")
-    return _fixed(figure, left=0.03, top=0.83, bottom=0.18, wspace=0.06)
+    return fix_margins(figure, left=0.03, top=0.83, bottom=0.18, wspace=0.06)
 
 
 def draw_corridor(values: Array, advantages: Array, right: Array) -> Figure:
@@ -157,7 +158,7 @@ def draw_gae(lambdas: Array, bias: Array, spread: Array, gae_lambda: float) -> F
     right.set_ylim(0, max(1.1 * float(error.max()), 0.1))
     label(right, f"error of a batch: {here:.1f}", r"$\lambda$ of GAE (gae_lambda)", "")
     legend(right, loc="best", fontsize=SMALL - 1)
-    return _fixed(figure)
+    return fix_margins(figure)
 
 
 def draw_clock(curves: Mapping[str, Array], cells: Array, values: Mapping[str, Array]) -> Figure:
@@ -205,7 +206,7 @@ def draw_surrogate(old: float, new: float, actions: Array, baseline: float) -> F
     left.set_yticks([])
     legend(left, loc="upper left", ncols=2)
     _promise(right, old, new, actions, reward_of(actions) - baseline)
-    return _fixed(figure, left=0.03, wspace=0.16)
+    return fix_margins(figure, left=0.03, wspace=0.16)
 
 
 def _promise(axes: Axes, old: float, new: float, actions: Array, advantage: Array) -> None:
@@ -245,12 +246,4 @@ def draw_training(returns: Sequence[float], costs: Sequence[float], limit: float
     legend(right, loc="lower right")
     for axes in (left, right):
         axes.locator_params(axis="x", integer=True)
-    return figure
-
-
-def _fixed(figure: Figure, **margins: float) -> Figure:
-    """Fixed margins instead of the layout engine, which would draw everything twice."""
-    figure.set_layout_engine(None)
-    usual = {"left": 0.07, "right": 0.985, "bottom": 0.16, "top": 0.9, "wspace": 0.2}
-    figure.subplots_adjust(**(usual | margins))
     return figure

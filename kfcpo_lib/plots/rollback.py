@@ -17,6 +17,7 @@ from kfcpo_lib.plots.style import (
     REWARD,
     ROLLBACK,
     SECOND,
+    fix_margins,
     label,
     legend,
     new_figure,
@@ -86,9 +87,7 @@ def draw_gaussians(shift: float, log_ratio: float) -> Figure:
     right.bar_label(bars, [f"{value:.3g}" for value in kls.values()], padding=4, fontsize=12)
     right.set_xlim(0.0, 1.25 * max(*kls.values(), 0.01))
     label(right, "How far apart?", "nats", "")
-    figure.set_layout_engine(None)
-    figure.subplots_adjust(left=0.075, right=0.98, wspace=0.42, bottom=0.18, top=0.9)
-    return figure
+    return fix_margins(figure, left=0.075, right=0.98, wspace=0.42, bottom=0.18, top=0.9)
 
 
 def draw_worth(kl: Array, truth: Array, estimates: Array) -> Figure:
@@ -186,9 +185,7 @@ def draw_drift(
     right.set_yscale("log")
     _decades(right, 1e-6, 1.0)
     label(right, "trust-region size", "trial step", r"$\delta$ (nats)")
-    figure.set_layout_engine(None)
-    figure.subplots_adjust(left=0.09, right=0.98, wspace=0.25, bottom=0.17, top=0.9)
-    return figure
+    return fix_margins(figure, left=0.09, right=0.98, wspace=0.25, bottom=0.17, top=0.9)
 
 
 def _trials(axes: Axes, trials: Sequence[Minibatch], kl_limit: float, per_epoch: int) -> None:

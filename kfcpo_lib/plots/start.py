@@ -19,6 +19,7 @@ from kfcpo_lib.plots.style import (
     NEUTRAL,
     REWARD,
     SECOND,
+    fix_margins,
     label,
     legend,
     new_figure,
@@ -59,7 +60,7 @@ def draw_agents(tracks: Mapping[str, Track], until: int | None = None) -> Figure
         until: step up to which the path is drawn; None: all of it.
     """
     figure, axes = new_figure(1, len(tracks), width=5.2, height=6.0)
-    _fixed(figure, left=0.06, right=0.99, bottom=0.17, top=0.88, wspace=0.14)
+    fix_margins(figure, left=0.06, right=0.99, bottom=0.17, top=0.88, wspace=0.14)
     reach = 0.25 + max(_extent(track) for track in tracks.values())
     for panel, (name, track) in zip(np.atleast_1d(axes), tracks.items(), strict=True):
         steps = len(track.cost) if until is None else min(until, len(track.cost))
@@ -121,7 +122,7 @@ def draw_view(view: View) -> Figure:
 def draw_lidar(distance: float = 1.2, angle: float = 50.0) -> Figure:
     """One object, and the sixteen numbers that the agent gets of it."""
     figure, (left, right) = new_figure(1, 2, width=5.2, height=4.6)
-    _fixed(figure, left=0.07, right=0.99, bottom=0.15, top=0.9, wspace=0.22)
+    fix_margins(figure, left=0.07, right=0.99, bottom=0.15, top=0.9, wspace=0.22)
     radians = np.deg2rad(angle % 360.0)
     place = distance * np.array([np.cos(radians), np.sin(radians)])
     felt = lidar_of(place[None])
@@ -172,12 +173,6 @@ def draw_step(
     label(axes, "Before and after, from above", "metres", "metres")
     axes.legend(fontsize=SMALL, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return figure
-
-
-def _fixed(figure: Figure, **margins: float) -> None:
-    """Margins that are given, not found: an explorer's picture is drawn twice as fast so."""
-    figure.set_layout_engine(None)
-    figure.subplots_adjust(**margins)
 
 
 def _extent(track: Track) -> float:

@@ -44,6 +44,24 @@ def new_figure(
     return figure, figure.subplots(rows, columns)
 
 
+def fix_margins(
+    figure: Figure,
+    *,
+    left: float = 0.07,
+    right: float = 0.985,
+    bottom: float = 0.16,
+    top: float = 0.9,
+    wspace: float = 0.2,
+) -> Figure:
+    """Margins that are given, as shares of the figure, instead of found by the layout engine.
+
+    The engine draws everything twice; an explorer's picture has no time for that.
+    """
+    figure.set_layout_engine(None)
+    figure.subplots_adjust(left=left, right=right, bottom=bottom, top=top, wspace=wspace)
+    return figure
+
+
 def label(axes: Axes, title: str, x_label: str, y_label: str) -> None:
     """Title, labels with units, light grid, fonts readable from the last row."""
     axes.set_title(title, fontsize=FONT_SIZE + 1)
