@@ -69,7 +69,10 @@ def load_policy(run: str | Path, name: str = "policy.pt") -> tuple[Any, Any, str
     """
     stored = read_policy(run, name)
     try:
-        policy = GaussianPolicy(stored["obs_dim"], stored["act_dim"], stored["hidden_sizes"])
+        shape = stored.get("obs_shape", stored["obs_dim"])
+        network = stored.get("network", "mlp")
+        sizes = stored["act_dim"], stored["hidden_sizes"]
+        policy = GaussianPolicy(shape, *sizes, network=network)
         policy.load_state_dict(stored["policy"])
         normaliser = ObservationNormaliser(stored["obs_dim"])
         normaliser.load_state_dict(stored["normaliser"])

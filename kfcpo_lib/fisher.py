@@ -33,7 +33,7 @@ def exact_fisher(policy: nn.Module, obs: Tensor) -> Tensor:
         raise ValueError("exact_fisher needs a log std that does not depend on the state")
     std = distribution.std.detach()
     total = sum(p.numel() for p in parameters)
-    fisher = torch.zeros(total, total, dtype=obs.dtype)
+    fisher = torch.zeros(total, total, dtype=obs.dtype, device=obs.device)
     for mean in distribution.mean:
         for k, component in enumerate(mean):
             row = flat_gradient(component, parameters) / std[k]

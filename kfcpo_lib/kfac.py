@@ -1,4 +1,4 @@
-"""K-FAC: the Fisher matrix of a Gaussian policy as one Kronecker product per linear layer.
+"""K-FAC: the Fisher matrix of a Gaussian policy as one Kronecker product per layer.
 
 A linear layer sees inputs a (with a 1 appended for the bias) and returns W a. Its block is
 
@@ -7,9 +7,12 @@ A linear layer sees inputs a (with a 1 appended for the bias) and returns W a. I
 with g the gradient of log pi at the layer's output (Martens & Grosse 2015). The inverse costs
 two small eigendecompositions a layer: G kron A + damping I has the eigenvectors U_G kron U_A and
 the eigenvalues g_i a_j + damping. Vectors [P] are in the order of `policy.parameters()`.
+
+Layers whose weights are used at many places (convolutions, recurrences) have blocks of the same
+form: `kfcpo_lib.kfac_shared` says where their A and G come from.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from kfcpo_lib.gaussians import Gaussian
+from kfcpo_lib.kfac_shared import KroneckerLayer, check_layer, inputs_by_place, scores_by_place
 
 LOG_STD_FISHER = 2.0
 """The exact Fisher of log sigma, per action dimension; its block of F is 2 I."""
@@ -24,11 +28,11 @@ LOG_STD_FISHER = 2.0
 
 @dataclass
 class KroneckerBlock:
-    """The block of one linear layer with bias: factors and their eigendecompositions."""
+    """The block of one layer with bias: factors and their eigendecompositions."""
 
-    layer: nn.Linear
+    layer: KroneckerLayer
     input_factor: Tensor
-    """A [in + 1, in + 1]."""
+    """A [in + 1, in + 1]; `in` is what one output looks at: of a convolution, a whole patch."""
     output_factor: Tensor
     """G [out, out]."""
     input_basis: Tensor
@@ -37,24 +41,29 @@ class KroneckerBlock:
     """[out, in + 1] products g_i a_j of the factors' eigenvalues."""
 
     @classmethod
-    def of(cls, layer: nn.Linear) -> "KroneckerBlock":
+    def of(cls, layer: KroneckerLayer) -> "KroneckerBlock":
         """A block before its first statistics: both factors zero."""
-        n_in, n_out, like = layer.in_features + 1, layer.out_features, layer.weight.detach()
+        like = layer.weight.detach().flatten(1)
+        n_out, n_in = like.shape[0], like.shape[1] + 1
         eye_in = torch.eye(n_in, dtype=like.dtype, device=like.device)
         eye_out = torch.eye(n_out, dtype=like.dtype, device=like.device)
         zeros = torch.zeros(n_out, n_in, dtype=like.dtype, device=like.device)
         return cls(layer, 0 * eye_in, 0 * eye_out, eye_in, eye_out, zeros)
 
     def average_in(self, inputs: Tensor, scores: Tensor, keep: float) -> None:
-        """Moving average: keep * old + (1 - keep) * new, from inputs [B, in], scores [S, B, out].
+        """Moving average: keep * old + (1 - keep) * new, from the statistics of a batch.
 
-        The S sets of scores are summed over: the new G is sum_s E[g_s g_s'].
+        Args:
+            inputs: [B, T, in] at the T places where the layer is used (a plain layer: at one).
+            scores: [S, B, T, out]; the S sets are summed over, the new G is sum_s E[g_s g_s'].
+            keep: share of the old factors.
         """
-        ones = torch.ones_like(inputs[:, :1])
-        a = torch.cat([inputs, ones], dim=1)
-        g = scores.flatten(0, 1)
-        self.input_factor = self.input_factor * keep + (a.T @ a) * ((1 - keep) / len(a))
-        self.output_factor = self.output_factor * keep + (g.T @ g) * ((1 - keep) / len(a))
+        batch, places, _ = inputs.shape
+        a = torch.cat([inputs, torch.ones_like(inputs[..., :1])], dim=2).flatten(0, 1)
+        g = scores.flatten(0, 2)
+        new_input, new_output = (1 - keep) / batch, (1 - keep) / (batch * places)
+        self.input_factor = self.input_factor * keep + (a.T @ a) * new_input
+        self.output_factor = self.output_factor * keep + (g.T @ g) * new_output
 
     def decompose(self) -> None:
         """Refresh the eigendecompositions from the factors."""
@@ -79,8 +88,9 @@ class KFAC:
     """Natural gradients of a Gaussian policy by Kronecker factors.
 
     Args:
-        module: a policy, states [B, obs_dim] -> `Gaussian`, whose parameters are linear layers
-            with bias, and `log_std` if it has one.
+        module: a policy, states [B, obs_dim] -> `Gaussian`, whose parameters are linear and
+            convolutional layers with bias, and `log_std` if it has one. A layer that is used
+            several times in a forward pass shares its weights over time.
         damping: added to every eigenvalue, so the operator is exactly G kron A + damping I.
         decay: share of the old statistics that each moving average keeps.
         factor_period: T_s, statistics are refreshed at every T_s-th `update_factors`.
@@ -108,7 +118,7 @@ class KFAC:
         self.damping, self.decay = damping, decay
         self.factor_period, self.inverse_period = factor_period, inverse_period
         self.sampled, self.generator = sampled, generator
-        self.blocks = [KroneckerBlock.of(layer) for layer in linear_layers(module)]
+        self.blocks = [KroneckerBlock.of(layer) for layer in kronecker_layers(module)]
         self.calls = 0
         self._slots = self._find_slots()
 
@@ -149,8 +159,8 @@ class KFAC:
         like = next(self.module.parameters())
         matrix = torch.zeros(size, size, dtype=like.dtype, device=like.device)
         for block, weight, bias in self._slots[1]:
-            n_out, n_in = block.layer.weight.shape
-            rows = torch.arange(weight.start, weight.stop).view(n_out, n_in)
+            n_out = len(block.layer.weight)
+            rows = torch.arange(weight.start, weight.stop).view(n_out, -1)
             biases = torch.arange(bias.start, bias.stop).view(n_out, 1)
             where = torch.cat([rows, biases], dim=1).reshape(-1)
             matrix[where[:, None], where[None, :]] = block.dense()
@@ -163,9 +173,8 @@ class KFAC:
         log_std, layers = self._slots
         result[log_std] = vector[log_std] * (LOG_STD_FISHER + self.damping) ** power
         for block, weight, bias in layers:
-            gradient = torch.cat(
-                [vector[weight].view_as(block.layer.weight), vector[bias].unsqueeze(1)], dim=1
-            )
+            n_out = len(block.layer.weight)
+            gradient = torch.cat([vector[weight].view(n_out, -1), vector[bias].unsqueeze(1)], dim=1)
             spectrum = (block.eigenvalues + self.damping) ** power
             image = block.apply(gradient, spectrum)
             result[weight] = image[:, :-1].reshape(-1)
@@ -173,31 +182,24 @@ class KFAC:
         return result
 
     def _statistics(self, obs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """For each layer: its inputs [B, in], and its scores [S, B, out] (see `scores`)."""
-        passes: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {b.layer: [] for b in self.blocks}
-
-        def remember(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            passes[layer].append((args[0].detach(), output))
-
-        hooks = [block.layer.register_forward_hook(remember) for block in self.blocks]
-        try:
-            distribution = self.module(obs)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        if any(len(uses) != 1 for uses in passes.values()):
-            raise ValueError("KFAC needs every linear layer to be used once in a forward pass")
-        inputs, outputs = zip(*(uses[0] for uses in passes.values()), strict=True)
+        """For each layer: its inputs [B, T, in], and its scores [S, B, T, out] (see `scores`)."""
+        layers = [block.layer for block in self.blocks]
+        distribution, passes = remember_passes(self.module, layers, obs)
+        if not all(passes):
+            raise ValueError("KFAC needs every layer to be used in a forward pass")
         if self.sampled:
             directions = sampled_scores(distribution, self.generator)
         else:
             directions = exact_scores(distribution)
+        outputs = [output for uses in passes for _, output in uses]
         gradients = [
             torch.autograd.grad(distribution.mean, outputs, direction, retain_graph=True)
             for direction in directions
         ]
-        scores = (torch.stack(layer) for layer in zip(*gradients, strict=True))
-        return zip(inputs, scores, strict=True)
+        scores = (torch.stack(use) for use in zip(*gradients, strict=True))
+        for layer, uses in zip(layers, passes, strict=True):
+            inputs = inputs_by_place(layer, [seen for seen, _ in uses])
+            yield inputs, scores_by_place(layer, [next(scores) for _ in uses])
 
     def _find_slots(self) -> tuple[Tensor, list[tuple[KroneckerBlock, slice, slice]]]:
         """Where log_std, and each layer's weight and bias, stand in a flat vector."""
@@ -213,7 +215,9 @@ class KFAC:
             layers.append((block, slices.pop(f"{prefix}weight"), slices.pop(f"{prefix}bias")))
         log_std = slices.pop("log_std", slice(0, 0))
         if slices:
-            raise ValueError(f"KFAC knows linear layers and log_std, not {', '.join(slices)}")
+            raise ValueError(
+                f"KFAC knows linear layers, convolutions and log_std, not {', '.join(slices)}"
+            )
         return torch.arange(log_std.start, log_std.stop), layers
 
     def state_dict(self) -> dict[str, Any]:
@@ -241,16 +245,34 @@ def check_settings(damping: float, decay: float, factor_period: int, inverse_per
             raise ValueError(f"{name} must be an integer of at least 1, got {period!r}")
 
 
-def linear_layers(module: nn.Module) -> list[nn.Linear]:
-    """The linear layers of a module, in the order of its parameters.
+def kronecker_layers(module: nn.Module) -> list[KroneckerLayer]:
+    """The linear and convolutional layers of a module, in the order of its parameters.
 
     Raises:
-        ValueError: if one of them has no bias.
+        ValueError: if one of them has no bias, or is a convolution of another kind.
     """
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    if any(layer.bias is None for layer in layers):
-        raise ValueError("KFAC needs linear layers with bias")
+    layers = [layer for layer in module.modules() if isinstance(layer, KroneckerLayer)]
+    for layer in layers:
+        check_layer(layer)
     return layers
+
+
+def remember_passes(
+    module: nn.Module, layers: Sequence[KroneckerLayer], obs: Tensor
+) -> tuple[Gaussian, list[list[tuple[Tensor, Tensor]]]]:
+    """The policy's answer, and for each layer the (input, output) of each of its uses."""
+    passes: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
+
+    def remember(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        passes[layer].append((args[0].detach(), output))
+
+    hooks = [layer.register_forward_hook(remember) for layer in layers]
+    try:
+        distribution = module(obs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return distribution, [*passes.values()]
 
 
 def exact_scores(distribution: Gaussian) -> Iterator[Tensor]:

@@ -1,6 +1,5 @@
 """The agent's networks: Gaussian policy, value functions, observation normaliser."""
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,40 +9,37 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kfcpo_lib.gaussians import Gaussian
-
-
-def tanh_network(sizes: Sequence[int], generator: torch.Generator | None = None) -> nn.Sequential:
-    """Linear layers of these sizes with tanh between them.
-
-    Weights are uniform in +-1/sqrt(inputs), drawn from `generator`; biases are zero.
-    """
-    layers: list[nn.Module] = []
-    for n_in, n_out in itertools.pairwise(sizes):
-        layer = nn.Linear(n_in, n_out)
-        bound = n_in**-0.5
-        nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-        nn.init.zeros_(layer.bias)
-        layers += [layer, nn.Tanh()]
-    return nn.Sequential(*layers[:-1])
+from kfcpo_lib.networks import make_network
 
 
 class GaussianPolicy(nn.Module):
     """States [B, obs_dim] -> `Gaussian` over actions; the log std does not depend on the state.
 
     The last layer starts a hundred times smaller, so the first actions are nearly pure noise.
+
+    Args:
+        obs_shape: numbers in an observation, or the shape of a picture or window (given flat).
+        act_dim: numbers in an action.
+        hidden_sizes: see `kfcpo_lib.networks`.
+        log_std_start: log sigma before the first update.
+        generator: source of the weights.
+        network: `mlp`, `cnn` or `gru`.
     """
 
     def __init__(
         self,
-        obs_dim: int,
+        obs_shape: int | Sequence[int],
         act_dim: int,
         hidden_sizes: Sequence[int] = (64, 64),
         log_std_start: float = -0.5,
         generator: torch.Generator | None = None,
+        network: str = "mlp",
     ) -> None:
         super().__init__()
+        shape = (obs_shape,) if isinstance(obs_shape, int) else tuple(obs_shape)
+        self.hidden_sizes, self.network = tuple(hidden_sizes), network
         self.log_std = nn.Parameter(torch.full((act_dim,), float(log_std_start)))
-        self.mean_net = tanh_network([obs_dim, *hidden_sizes, act_dim], generator)
+        self.mean_net = make_network(network, shape, [*hidden_sizes, act_dim], generator)
         last = self.mean_net[-1]
         with torch.no_grad():
             last.get_parameter("weight").mul_(0.01)
@@ -59,21 +55,24 @@ class GaussianPolicy(nn.Module):
 
 
 class Critics(nn.Module):
-    """Two separate value functions: of the reward and of the cost."""
+    """Two separate value functions: of the reward and of the cost; see `GaussianPolicy`."""
 
     def __init__(
         self,
-        obs_dim: int,
+        obs_shape: int | Sequence[int],
         hidden_sizes: Sequence[int] = (64, 64),
         generator: torch.Generator | None = None,
+        network: str = "mlp",
     ) -> None:
         super().__init__()
-        self.reward = tanh_network([obs_dim, *hidden_sizes, 1], generator)
-        self.cost = tanh_network([obs_dim, *hidden_sizes, 1], generator)
+        shape = (obs_shape,) if isinstance(obs_shape, int) else tuple(obs_shape)
+        self.reward = make_network(network, shape, [*hidden_sizes, 1], generator)
+        self.cost = make_network(network, shape, [*hidden_sizes, 1], generator)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Values ([...], [...]) of reward and cost in the states [..., obs_dim]."""
-        return self.reward(obs).squeeze(-1), self.cost(obs).squeeze(-1)
+        rows = obs.flatten(0, -2)
+        return self.reward(rows).view(obs.shape[:-1]), self.cost(rows).view(obs.shape[:-1])
 
 
 class ObservationNormaliser:

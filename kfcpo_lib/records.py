@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any
 
+NETWORKS = ("mlp", "cnn", "gru")
+"""Kinds of networks; `kfcpo_lib.networks` makes them."""
+
 
 @dataclass
 class Knobs:
@@ -71,6 +74,9 @@ class TrainConfig:
 
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the tanh layers of the policy and of both critics."""
+    network: str = "mlp"
+    """Of policy and critics: `mlp`; `cnn` for pictures: two convolutions before those layers; `gru`
+    for windows of the past: the first width is the recurrent state's."""
     log_std_start: float = -0.5
     """Logarithm of the policy's standard deviation at the start."""
     discount: float = 0.99
@@ -256,6 +262,8 @@ def _checked(name: str, value: Any) -> Any:
         return tuple(_integer("each of hidden_sizes", width, 1, None) for width in value)
     if name == "rule":
         return _plain_rule(value)
+    if name == "network" and value not in NETWORKS:
+        raise ValueError(f"network must be one of {', '.join(NETWORKS)}, got {value!r}")
     if name == "stagger":
         if not isinstance(value, bool):
             raise ValueError(f"stagger must be True, False or None, got {value!r}")

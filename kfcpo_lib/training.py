@@ -139,11 +139,7 @@ class Training:
         first_seed = SEEDS_PER_RUN * config.seed
         threads = config.env_threads
         env = make_vec_env(config.env_id, config.num_envs, first_seed, num_threads=threads)
-        sizes, device = config.hidden_sizes, torch.device(config.device)
-        policy = GaussianPolicy(
-            env.obs_dim, env.act_dim, sizes, config.log_std_start, streams.networks
-        ).to(device)
-        critics = Critics(env.obs_dim, sizes, streams.networks).to(device)
+        policy, critics = make_networks(config, env, streams.networks)
         settings = rule_settings(config.algorithm, config.rule)
         length = env.max_episode_steps
         episodes = EpisodeTracker(config.num_envs, config.episodic_cost_window, length)
@@ -201,11 +197,24 @@ class Training:
             "env_id": self.env.env_id,
             "obs_dim": self.env.obs_dim,
             "act_dim": self.env.act_dim,
-            "hidden_sizes": [layer.out_features for layer in self.policy.hidden_layers],
+            "obs_shape": [*self.env.obs_shape],
+            "hidden_sizes": [*self.policy.hidden_sizes],
+            "network": self.policy.network,
             "env_steps": self.episodes.env_steps,
             "policy": self.policy.state_dict(),
             "normaliser": self.normaliser.state_dict(),
         }
+
+
+def make_networks(
+    config: TrainConfig, env: VecEnv, generator: torch.Generator
+) -> tuple[GaussianPolicy, Critics]:
+    """Policy and critics before the first update, on the configured device."""
+    sizes, kind = config.hidden_sizes, config.network
+    start = config.log_std_start
+    policy = GaussianPolicy(env.obs_shape, env.act_dim, sizes, start, generator, kind)
+    critics = Critics(env.obs_shape, sizes, generator, kind)
+    return policy.to(config.device), critics.to(config.device)
 
 
 def warmed_up(config: TrainConfig, knobs: Knobs, env_steps: int) -> Knobs:

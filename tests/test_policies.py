@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfcpo_lib.policies import Critics, GaussianPolicy, ObservationNormaliser, tanh_network
+from kfcpo_lib.networks import tanh_network
+from kfcpo_lib.policies import Critics, GaussianPolicy, ObservationNormaliser
 from kfcpo_lib.streams import Streams
 
 

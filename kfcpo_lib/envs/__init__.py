@@ -5,12 +5,25 @@ import warnings
 from kfcpo_lib.envs.interface import StepResult, VecEnv
 from kfcpo_lib.envs.safety_gym import check_safety_env_id
 from kfcpo_lib.envs.stock import StockVecEnv
+from kfcpo_lib.envs.toy_senses import (
+    FlickerPointMassVecEnv,
+    FlickerWindowPointMassVecEnv,
+    PixelPointMassVecEnv,
+)
 from kfcpo_lib.envs.toys import PointMassVecEnv
 from kfcpo_lib.envs.vector import SafetyVecEnv, UnsupportedTaskError
 
 __all__ = ["StepResult", "VecEnv", "check_env_id", "make_vec_env"]
 
-TOYS = {PointMassVecEnv.env_id: PointMassVecEnv}
+TOYS: dict[str, type[PointMassVecEnv]] = {
+    kind.env_id: kind
+    for kind in (
+        PointMassVecEnv,
+        PixelPointMassVecEnv,
+        FlickerPointMassVecEnv,
+        FlickerWindowPointMassVecEnv,
+    )
+}
 
 
 def make_vec_env(
@@ -21,7 +34,8 @@ def make_vec_env(
     Environment i behaves as the stock environment reset with the seed `seed + i` does.
 
     Args:
-        env_id: a Safety Gymnasium task such as `SafetyPointGoal1-v0`, or a toy: `PointMass-v0`.
+        env_id: a Safety Gymnasium task such as `SafetyPointGoal1-v0`, or a toy such as
+            `PointMass-v0`.
         num_envs: how many environments.
         seed: seed of environment 0; environment i has `seed + i`.
         num_threads: threads of the simulator; None: one per processor. Changes no number.

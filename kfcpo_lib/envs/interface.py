@@ -31,6 +31,9 @@ class VecEnv(Protocol):
     env_id: str
     num_envs: int
     obs_dim: int
+    obs_shape: tuple[int, ...]
+    """What the `obs_dim` numbers of an observation were before they were laid flat: (obs_dim,), a
+    picture's (channels, height, width), or a window's (moments, numbers)."""
     act_dim: int
     max_episode_steps: int
     simulator_errors: int

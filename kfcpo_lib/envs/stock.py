@@ -19,6 +19,7 @@ class StockVecEnv:
         self.num_envs = num_envs
         self.envs = [make_stock(env_id) for _ in range(num_envs)]
         self.obs_dim = int(np.prod(self.envs[0].observation_space.shape))
+        self.obs_shape: tuple[int, ...] = (self.obs_dim,)
         self.act_dim = int(np.prod(self.envs[0].action_space.shape))
         self.max_episode_steps = int(self.envs[0].spec.max_episode_steps)
         self.simulator_errors = 0

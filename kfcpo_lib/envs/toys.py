@@ -34,6 +34,7 @@ class PointMassVecEnv:
 
     env_id = "PointMass-v0"
     obs_dim = 6 + 2 * HAZARDS
+    obs_shape: tuple[int, ...] = (obs_dim,)
     act_dim = 2
     max_episode_steps = 200
     simulator_errors = 0
@@ -142,4 +143,4 @@ class PointMassVecEnv:
     def close(self) -> None:
         """Nothing to free."""
 
-    _SAVED = ("position", "velocity", "goal", "hazards", "steps", "cut_after")
+    _SAVED: tuple[str, ...] = ("position", "velocity", "goal", "hazards", "steps", "cut_after")

@@ -103,6 +103,7 @@ class SafetyVecEnv:
         self._jobs = [functools.partial(self._simulate, i) for i in range(n)]
         self._observer = Observer(scene)
         self.obs_dim = self._observer.obs_dim
+        self.obs_shape: tuple[int, ...] = (self.obs_dim,)
         self._all = np.arange(n)
         self._targets = scene.mocap_targets(self.max_episode_steps)
         self._times = scene.times(self.max_episode_steps)[:: scene.sub_steps]

@@ -10,7 +10,7 @@ from kfcpo_lib.exercises.checking import Wrong, close, exercise, same_shape, sol
 from kfcpo_lib.kfac import KFAC
 from kfcpo_lib.policies import GaussianPolicy
 
-HookFactors = Callable[[nn.Module, nn.Linear, Tensor], tuple[Tensor, Tensor]]
+HookFactors = Callable[[nn.Module, nn.Module, Tensor], tuple[Tensor, Tensor]]
 Precondition = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
@@ -50,7 +50,7 @@ def _judge_input_factor(answer: Any, a: Tensor, g: Tensor, count: int) -> None:
 
 
 def _judge_output_factor(
-    answer: Any, policy: GaussianPolicy, layer: nn.Linear, obs: Tensor, right: Tensor
+    answer: Any, policy: GaussianPolicy, layer: nn.Module, obs: Tensor, right: Tensor
 ) -> None:
     if close(answer, right):
         return
@@ -75,7 +75,7 @@ def _judge_output_factor(
     raise Wrong("G should be the sum over actions k of E[d_k d_k'] / σ_k².")
 
 
-def _mean_gradients(policy: GaussianPolicy, layer: nn.Linear, obs: Tensor) -> Tensor:
+def _mean_gradients(policy: GaussianPolicy, layer: nn.Module, obs: Tensor) -> Tensor:
     """[act_dim, B, out] gradients of each mean at the layer's output."""
     outputs: list[Tensor] = []
     handle = layer.register_forward_hook(lambda _, __, output: outputs.append(output))
