@@ -260,12 +260,16 @@ def read_train_config(folder: str | Path, **changes: Any) -> TrainConfig:
 
 
 def check_same_run(config: TrainConfig, stored: Mapping[str, Any]) -> None:
-    """Raise a ValueError that names the settings in which `config` differs from the stored ones."""
+    """Raise a ValueError that names the settings in which `config` differs from the stored ones.
+
+    A setting that was not there yet when the run was stored had its default.
+    """
     now = config_to_dict(config)
+    before = config_to_dict(TrainConfig()) | dict(stored)
     differences = [
-        f"{name} was {stored.get(name)!r}, now {now[name]!r}"
+        f"{name} was {before[name]!r}, now {now[name]!r}"
         for name in now
-        if name not in FREE_TO_CHANGE and now[name] != stored.get(name)
+        if name not in FREE_TO_CHANGE and now[name] != before[name]
     ]
     if differences:
         raise ValueError(f"{config.run_dir} was started otherwise: {'; '.join(differences)}")

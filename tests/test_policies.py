@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfcpo_lib.networks import tanh_network
 from kfcpo_lib.policies import Critics, GaussianPolicy, ObservationNormaliser
 from kfcpo_lib.streams import Streams
 
@@ -16,14 +15,6 @@ from kfcpo_lib.streams import Streams
 def policy_of(seed: int, **settings: object) -> GaussianPolicy:
     generator = torch.Generator().manual_seed(seed)
     return GaussianPolicy(4, 2, (16, 8), generator=generator, **settings)  # type: ignore[arg-type]
-
-
-def test_tanh_network_is_what_it_says() -> None:
-    network = tanh_network([3, 5, 2], torch.Generator().manual_seed(0))
-    first, _, last = network
-    obs = torch.randn(7, 3, generator=torch.Generator().manual_seed(1))
-    by_hand = torch.tanh(obs @ first.weight.T + first.bias) @ last.weight.T + last.bias
-    torch.testing.assert_close(network(obs), by_hand)
 
 
 def test_weights_start_uniform_with_biases_zero_and_a_small_last_layer() -> None:
