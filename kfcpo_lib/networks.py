@@ -1,4 +1,4 @@
-"""What turns an observation into a mean or a value: an MLP, a CNN on pictures, a GRU on a window.
+"""What turns an observation into a mean: an MLP, a CNN on pictures, a GRU on windows.
 
 Every network takes flat observations [B, obs_dim], as all worlds give them; a CNN and a GRU give
 them their shape back first. All weights are uniform in +-1/sqrt(inputs), all biases zero.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from kfcpo_lib.gaussians import Gaussian
-from kfcpo_lib.networks import make_network
+from kfcpo_lib.networks import make_network, tanh_network
 
 
 class GaussianPolicy(nn.Module):
@@ -55,24 +55,21 @@ class GaussianPolicy(nn.Module):
 
 
 class Critics(nn.Module):
-    """Two separate value functions: of the reward and of the cost; see `GaussianPolicy`."""
+    """Two separate value functions: of the reward and of the cost."""
 
     def __init__(
         self,
-        obs_shape: int | Sequence[int],
+        obs_dim: int,
         hidden_sizes: Sequence[int] = (64, 64),
         generator: torch.Generator | None = None,
-        network: str = "mlp",
     ) -> None:
         super().__init__()
-        shape = (obs_shape,) if isinstance(obs_shape, int) else tuple(obs_shape)
-        self.reward = make_network(network, shape, [*hidden_sizes, 1], generator)
-        self.cost = make_network(network, shape, [*hidden_sizes, 1], generator)
+        self.reward = tanh_network([obs_dim, *hidden_sizes, 1], generator)
+        self.cost = tanh_network([obs_dim, *hidden_sizes, 1], generator)
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Tensor]:
         """Values ([...], [...]) of reward and cost in the states [..., obs_dim]."""
-        rows = obs.flatten(0, -2)
-        return self.reward(rows).view(obs.shape[:-1]), self.cost(rows).view(obs.shape[:-1])
+        return self.reward(obs).squeeze(-1), self.cost(obs).squeeze(-1)
 
 
 class ObservationNormaliser:

@@ -75,8 +75,8 @@ class TrainConfig:
     hidden_sizes: tuple[int, ...] = (64, 64)
     """Widths of the tanh layers of the policy and of both critics."""
     network: str = "mlp"
-    """Of policy and critics: `mlp`; `cnn` for pictures: two convolutions before those layers; `gru`
-    for windows of the past: the first width is the recurrent state's."""
+    """Of the policy: `mlp`; `cnn` for pictures, two convolutions before those layers; `gru` for
+    windows of the past, with the first width as that of its state. Critics are MLPs (ours)."""
     log_std_start: float = -0.5
     """Logarithm of the policy's standard deviation at the start."""
     discount: float = 0.99

@@ -139,7 +139,12 @@ class Training:
         first_seed = SEEDS_PER_RUN * config.seed
         threads = config.env_threads
         env = make_vec_env(config.env_id, config.num_envs, first_seed, num_threads=threads)
-        policy, critics = make_networks(config, env, streams.networks)
+        sizes, device = config.hidden_sizes, torch.device(config.device)
+        start, kind = config.log_std_start, config.network
+        policy = GaussianPolicy(
+            env.obs_shape, env.act_dim, sizes, start, streams.networks, kind
+        ).to(device)
+        critics = Critics(env.obs_dim, sizes, streams.networks).to(device)
         settings = rule_settings(config.algorithm, config.rule)
         length = env.max_episode_steps
         episodes = EpisodeTracker(config.num_envs, config.episodic_cost_window, length)
@@ -204,17 +209,6 @@ class Training:
             "policy": self.policy.state_dict(),
             "normaliser": self.normaliser.state_dict(),
         }
-
-
-def make_networks(
-    config: TrainConfig, env: VecEnv, generator: torch.Generator
-) -> tuple[GaussianPolicy, Critics]:
-    """Policy and critics before the first update, on the configured device."""
-    sizes, kind = config.hidden_sizes, config.network
-    start = config.log_std_start
-    policy = GaussianPolicy(env.obs_shape, env.act_dim, sizes, start, generator, kind)
-    critics = Critics(env.obs_shape, sizes, generator, kind)
-    return policy.to(config.device), critics.to(config.device)
 
 
 def warmed_up(config: TrainConfig, knobs: Knobs, env_steps: int) -> Knobs:

@@ -1,4 +1,4 @@
-"""The networks behind policies and critics: an MLP, a CNN on pictures, a GRU on windows."""
+"""The networks behind policies: an MLP, a CNN on pictures, a GRU on windows."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kfcpo_lib.networks import GRU, make_network, tanh_network
-from kfcpo_lib.policies import Critics, GaussianPolicy
+from kfcpo_lib.policies import GaussianPolicy
 
 PICTURE, WINDOW = (3, 12, 12), (8, 13)
 
@@ -96,11 +96,8 @@ def test_what_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("cnn", PICTURE), ("gru", WINDOW)])
-def test_policy_and_critics_of_each_kind(kind: str, shape: tuple[int, ...]) -> None:
+def test_first_actions_are_nearly_pure_noise_with_each_network(
+    kind: str, shape: tuple[int, ...]
+) -> None:
     policy = GaussianPolicy(shape, 2, (6, 5), generator=generator(), network=kind)
-    critics = Critics(shape, (6, 5), generator=generator(), network=kind)
-    obs = random(3, 4, math.prod(shape))
-    assert policy(obs[0]).mean.abs().max() < 0.02  # the last layer starts small
-    reward, cost = critics(obs)
-    assert reward.shape == cost.shape == (3, 4)
-    torch.testing.assert_close(reward[1], critics(obs[1])[0])
+    assert policy(random(4, math.prod(shape))).mean.abs().max() < 0.02  # the last layer is small
