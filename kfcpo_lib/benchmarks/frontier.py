@@ -37,6 +37,17 @@ RUNS: dict[str, Mapping[str, Any]] = {
     "pixels_mlp": {"env_id": "PointMassPixels-v0"},
     "flicker_gru": {"env_id": "PointMassFlickerWindow-v0", "network": "gru"},
     "flicker_now": {"env_id": "PointMassFlicker-v0"},
+    "cheetah": {
+        "env_id": "ControlCostHalfCheetah-v4",
+        "cost_limit": 250.0,
+        "steepness_k": 0.03,
+        "kl_limit": 0.02,
+        "num_envs": 10,
+        "steps_per_epoch": 10_000,
+        "total_steps": 300_000,
+        "hidden_sizes": (64, 64),
+        "episodic_cost_window": 10,
+    },
 }
 """What differs from `TOY`."""
 STORED = Path(__file__).parents[2] / "figures" / "runs" / "frontier"
@@ -45,7 +56,7 @@ KEPT = ("config.json", "progress.csv", "policy.pt")
 
 def config_of(name: str, **changes: Any) -> TrainConfig:
     """The configuration of one run, or of a shorter or longer one like it."""
-    return TrainConfig(**TOY | RUNS[name] | changes)
+    return TrainConfig(**TOY | dict(RUNS[name]) | changes)
 
 
 def make_run(config: TrainConfig, folder: Path) -> None:

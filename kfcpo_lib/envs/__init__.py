@@ -3,6 +3,7 @@
 import warnings
 
 from kfcpo_lib.envs.interface import StepResult, VecEnv
+from kfcpo_lib.envs.locomotion import LOCOMOTION, Locomotion
 from kfcpo_lib.envs.safety_gym import check_safety_env_id
 from kfcpo_lib.envs.stock import StockVecEnv
 from kfcpo_lib.envs.toy_senses import (
@@ -34,8 +35,8 @@ def make_vec_env(
     Environment i behaves as the stock environment reset with the seed `seed + i` does.
 
     Args:
-        env_id: a Safety Gymnasium task such as `SafetyPointGoal1-v0`, or a toy such as
-            `PointMass-v0`.
+        env_id: a Safety Gymnasium task such as `SafetyPointGoal1-v0`, a toy such as
+            `PointMass-v0`, or a running robot such as `ControlCostHalfCheetah-v4`.
         num_envs: how many environments.
         seed: seed of environment 0; environment i has `seed + i`.
         num_threads: threads of the simulator; None: one per processor. Changes no number.
@@ -46,6 +47,8 @@ def make_vec_env(
     check_env_id(env_id)
     if env_id in TOYS:
         return TOYS[env_id](num_envs, seed)
+    if env_id in LOCOMOTION:
+        return StockVecEnv(env_id, num_envs, seed, Locomotion)
     try:
         return SafetyVecEnv(env_id, num_envs, seed, num_threads)
     except UnsupportedTaskError as reason:
@@ -55,5 +58,5 @@ def make_vec_env(
 
 def check_env_id(env_id: str) -> None:
     """Raise a ValueError that names close matches if there is no such environment."""
-    if env_id not in TOYS:
+    if env_id not in TOYS and env_id not in LOCOMOTION:
         check_safety_env_id(env_id)

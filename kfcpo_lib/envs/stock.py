@@ -1,5 +1,6 @@
-"""Stock Safety Gymnasium environments behind the course's interface: slow, and the reference."""
+"""Stock environments behind the course's interface: slow, and the reference."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,20 @@ class StockVecEnv:
     """`num_envs` stock environments stepped one after the other.
 
     Environment i is reset with the seed `seed + i` first, and without a seed ever after.
+
+    Args:
+        env_id: of a Safety Gymnasium task, or whatever `make` knows.
+        num_envs: how many.
+        seed: of environment 0.
+        make: id -> an environment whose `step` returns a cost after the reward.
     """
 
-    def __init__(self, env_id: str, num_envs: int, seed: int) -> None:
+    def __init__(
+        self, env_id: str, num_envs: int, seed: int, make: Callable[[str], Any] = make_stock
+    ) -> None:
         self.env_id = env_id
         self.num_envs = num_envs
-        self.envs = [make_stock(env_id) for _ in range(num_envs)]
+        self.envs = [make(env_id) for _ in range(num_envs)]
         self.obs_dim = int(np.prod(self.envs[0].observation_space.shape))
         self.obs_shape: tuple[int, ...] = (self.obs_dim,)
         self.act_dim = int(np.prod(self.envs[0].action_space.shape))
