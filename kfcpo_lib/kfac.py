@@ -130,7 +130,7 @@ class KFAC:
         """
         if self.calls % self.factor_period == 0:
             keep = self.decay if self.calls else 0.0
-            for block, (inputs, scores) in zip(self.blocks, self._statistics(obs), strict=True):
+            for block, (inputs, scores) in zip(self.blocks, self.statistics(obs), strict=True):
                 block.average_in(inputs, scores, keep)
         if self.calls % self.inverse_period == 0:
             for block in self.blocks:
@@ -181,7 +181,7 @@ class KFAC:
             result[bias] = image[:, -1]
         return result
 
-    def _statistics(self, obs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def statistics(self, obs: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """For each layer: its inputs [B, T, in], and its scores [S, B, T, out] (see `scores`)."""
         layers = [block.layer for block in self.blocks]
         distribution, passes = remember_passes(self.module, layers, obs)

@@ -49,8 +49,8 @@ class TrainConfig:
     algorithm: str = "kfcpo"
     """Name of an update rule in `kfcpo_lib.algorithms`."""
     env_id: str = "SafetyPointGoal1-v0"
-    """A Safety Gymnasium task, a toy world such as `PointMass-v0`, the course's point-mass world, or
-    a running robot such as `ControlCostHalfCheetah-v4`."""
+    """A Safety Gymnasium task, a toy such as `PointMass-v0`, the course's point-mass world, or a
+    running robot such as `ControlCostHalfCheetah-v4`."""
     total_steps: int = 500_000
     """Environment steps in all, over all environments; rounded up to whole epochs."""
     seed: int = 0
