@@ -5,6 +5,8 @@
     python course.py test        lint, type-check and test
     python course.py test-full   the same with the long tests; stores tests/full_results.json
     python course.py student     write the students' notebooks, without solutions, into student/
+    python course.py site        write both editions as web pages, with search, into build/site/
+    python course.py slides      write slides of every notebook into build/slides/
     python course.py figures     draw the figures of figures/ again
     python course.py setup       only make the environment and install what is needed
 
@@ -366,6 +368,18 @@ def student(folder: Path, extra: list[str]) -> int:
     return run([python_of(folder), *words], job_environ(folder))
 
 
+def site(folder: Path, extra: list[str]) -> int:
+    """Write the students' and the teacher's edition as web pages that need no network."""
+    words = ["-m", "kfcpo_lib.publishing.site", *extra]
+    return run([python_of(folder), *words], job_environ(folder))
+
+
+def slides(folder: Path, extra: list[str]) -> int:
+    """Write slides of every notebook, each deck one file."""
+    words = ["-m", "kfcpo_lib.publishing.slides", *extra]
+    return run([python_of(folder), *words], job_environ(folder))
+
+
 def figures(folder: Path, extra: list[str]) -> int:
     """Run every script of figures/ in alphabetical order; each draws figures from stored runs."""
     codes = [
@@ -390,6 +404,8 @@ COMMANDS = {
     "test": test,
     "test-full": test_full,
     "student": student,
+    "site": site,
+    "slides": slides,
     "figures": figures,
     "setup": setup,
 }
