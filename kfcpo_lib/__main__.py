@@ -1,4 +1,4 @@
-"""The command line: `python -m kfcpo_lib train | evaluate | plot | bench`."""
+"""The command line: `python -m kfcpo_lib train | evaluate | diagnose | plot | bench`."""
 
 import argparse
 import math
@@ -81,6 +81,14 @@ def run_evaluate(options: argparse.Namespace, _: Sequence[str]) -> None:
         print(evaluate(options.run_folder, options.episodes, actions, seed=options.seed))
 
 
+def run_diagnose(options: argparse.Namespace, _: Sequence[str]) -> None:
+    """Say what ails stored runs, and what to try."""
+    from kfcpo_lib.diagnosis import diagnose
+
+    for folder in options.run_folders:
+        print(f"{folder}\n{diagnose(folder)}")
+
+
 def run_plot(options: argparse.Namespace, _: Sequence[str]) -> None:
     """Draw the learning curves of stored runs."""
     from kfcpo_lib.plots import save_learning_curves
@@ -104,6 +112,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run_folder", metavar="RUN", type=Path)
     command.add_argument("--episodes", type=int, default=100)
     command.add_argument("--seed", type=int, default=None, help="default: seeds no training uses")
+
+    command = commands.add_parser("diagnose", help="say what is wrong with runs, and what to try")
+    command.set_defaults(run=run_diagnose)
+    command.add_argument("run_folders", metavar="RUN", type=Path, nargs="+")
 
     command = commands.add_parser("plot", help="draw learning curves of runs")
     command.set_defaults(run=run_plot)
