@@ -1,7 +1,8 @@
-"""The command line: `python -m kfcpo_lib train | evaluate | diagnose | plot | bench`."""
+"""The command line: `python -m kfcpo_lib` train, sweep, store, evaluate, diagnose, plot, bench."""
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
@@ -34,6 +35,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         advice = "; go on with --resume" if "run_dir" in options else ""
+        advice = "; the same command goes on" if options.command == "sweep" else advice
         print(f"interrupted{advice}", file=sys.stderr)
         return 130
     return 0
@@ -75,9 +77,9 @@ def summary(report: EpochReport) -> str:
 
 def run_evaluate(options: argparse.Namespace, _: Sequence[str]) -> None:
     """Play episodes with a stored policy, with sampled and with mean actions."""
-    from kfcpo_lib.evaluation import evaluate
+    from kfcpo_lib.evaluation import ACTIONS, evaluate
 
-    for actions in ("sampled", "mean"):
+    for actions in ACTIONS:
         print(evaluate(options.run_folder, options.episodes, actions, seed=options.seed))
 
 
@@ -95,6 +97,37 @@ def run_plot(options: argparse.Namespace, _: Sequence[str]) -> None:
 
     save_learning_curves(options.run_folders, options.out)
     print(options.out)
+
+
+def run_sweep(options: argparse.Namespace, _: Sequence[str]) -> None:
+    """Train and evaluate what a spec asks for and the sweep's folder does not hold yet."""
+    from kfcpo_lib import sweeps
+    from kfcpo_lib.specs import read_spec
+
+    spec = read_spec(options.spec)
+    out = options.out or Path("runs") / options.spec.stem
+    if options.list:
+        print(sweeps.states(spec, out))
+        return
+    if options.ray is None:
+        backend = sweeps.local_backend(options.jobs, options.nice)
+    else:
+        backend = sweeps.ray_backend(options.ray)
+    failed = sweeps.sweep(spec, out, backend)
+    if failed:
+        raise ValueError(
+            f"{len(failed)} of {len(spec.runs)} runs failed; the same command tries them again:\n"
+            + "\n".join(f"{job.folder.name}: {trouble}" for job, trouble in failed)
+        )
+    print(f"{len(spec.runs)} runs are finished: {out / 'results.csv'}")
+
+
+def run_store(options: argparse.Namespace, _: Sequence[str]) -> None:
+    """Keep small copies of runs."""
+    from kfcpo_lib.studies import store_run
+
+    for folder in options.run_folders:
+        print(store_run(folder, options.study))
 
 
 def run_bench(options: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -122,10 +155,33 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("run_folders", metavar="RUN", type=Path, nargs="+")
     command.add_argument("--out", type=Path, default=Path("learning_curves.png"))
 
+    _add_sweep(commands.add_parser("sweep", help="train and evaluate a grid of runs"))
+
+    command = commands.add_parser("store", help="keep small copies of runs in a study's folder")
+    command.set_defaults(run=run_store)
+    command.add_argument("run_folders", metavar="RUN", type=Path, nargs="+")
+    command.add_argument("study", metavar="STUDY", type=Path)
+
     command = commands.add_parser("bench", help="measure speed", add_help=False)
     command.set_defaults(run=run_bench)
     command.add_argument("what", choices=BENCHMARKS)
     return parser
+
+
+def _add_sweep(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(run=run_sweep)
+    command.add_argument("spec", metavar="SPEC.toml", type=Path)
+    command.add_argument("--out", type=Path, help="default: runs/SPEC")
+    command.add_argument("--jobs", type=_count, default=os.cpu_count(), help="runs at a time")
+    command.add_argument("--nice", type=int, default=0, help="give way to other programs: 1 to 19")
+    command.add_argument("--ray", metavar="ADDRESS", help="a Ray cluster: HOST:PORT or auto")
+    command.add_argument("--list", action="store_true", help="only say where every run stands")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
+    return int(text)
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:

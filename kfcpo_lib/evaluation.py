@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy import stats
 from tqdm import tqdm
@@ -15,7 +16,7 @@ from kfcpo_lib.envs import VecEnv, make_vec_env
 from kfcpo_lib.envs.interface import Array
 from kfcpo_lib.policies import GaussianPolicy, ObservationNormaliser
 from kfcpo_lib.records import Knobs
-from kfcpo_lib.runs import read_config, read_policy
+from kfcpo_lib.runs import read_config, read_evaluation, read_policy, write_whole
 from kfcpo_lib.training import one_torch_thread
 
 EVALUATION_SEED = 2_000_000_000
@@ -23,6 +24,7 @@ EVALUATION_SEED = 2_000_000_000
 HIGHEST_SEED = 2**32 - 1 - 10_000
 """Stock seeds have 32 bits, and environment i adds i."""
 MOST_ENVS = 20
+ACTIONS = ("sampled", "mean")
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,12 @@ def load_policy(run: str | Path, name: str = "policy.pt") -> tuple[Any, Any, str
 
 
 def evaluate(
-    run: str | Path, episodes: int = 100, actions: str = "sampled", *, seed: int | None = None
+    run: str | Path,
+    episodes: int = 100,
+    actions: str = "sampled",
+    *,
+    seed: int | None = None,
+    env_threads: int | None = None,
 ) -> Evaluation:
     """Play whole episodes with a run's last policy.
 
@@ -93,6 +100,7 @@ def evaluate(
             plays the same number and the surplus is dropped.
         actions: `sampled` or `mean`.
         seed: stock seed of the first environment; None: one that no training uses.
+        env_threads: threads of the simulator; None: one per processor.
 
     Raises:
         ValueError: on a bad argument, or if the folder holds no readable policy.
@@ -101,7 +109,7 @@ def evaluate(
     first_seed = EVALUATION_SEED if seed is None else seed
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    if actions not in ("sampled", "mean"):
+    if actions not in ACTIONS:
         raise ValueError(f"actions must be sampled or mean, got {actions!r}")
     if not 0 <= first_seed <= HIGHEST_SEED:
         raise ValueError(f"seed must be an integer from 0 to {HIGHEST_SEED}, got {seed!r}")
@@ -117,9 +125,42 @@ def evaluate(
 
     num_envs = min(episodes, MOST_ENVS)
     rounds = -(-episodes // num_envs)
-    with closing(make_vec_env(env_id, num_envs, first_seed)) as env:
+    with closing(make_vec_env(env_id, num_envs, first_seed, num_threads=env_threads)) as env:
         played = play(env, act, rounds).reshape(-1, 2)[:episodes]
     return Evaluation(actions, cost_limit, played[:, 0], played[:, 1])
+
+
+def store_evaluation(
+    run: str | Path, episodes: int = 100, *, env_threads: int | None = None
+) -> None:
+    """Evaluate a run's last policy with sampled and with mean actions, into `evaluation.csv`.
+
+    A row an episode: `actions, env_steps` (how long the policy had been trained),
+    `episode_return, episode_cost`. The file appears in one piece.
+    """
+    tables = []
+    for actions in ACTIONS:
+        result = evaluate(run, episodes, actions, env_threads=env_threads)
+        columns = {"episode_return": result.returns, "episode_cost": result.costs}
+        tables.append(pd.DataFrame({"actions": actions} | columns))
+    table = pd.concat(tables)
+    table.insert(1, "env_steps", read_policy(run)["env_steps"])
+    write_whole(Path(run) / "evaluation.csv", table.to_csv(index=False).encode())
+
+
+def stored_evaluation(run: str | Path, actions: str = "sampled") -> Evaluation:
+    """What `store_evaluation` has stored.
+
+    Raises:
+        ValueError: if the run has not been evaluated, or the table is damaged.
+    """
+    table = read_evaluation(run)
+    chosen = table[table["actions"] == actions]
+    cost_limit = read_config(run)["settings"]["cost_limit"]
+    returns, costs = (
+        chosen[name].to_numpy(dtype=float) for name in ("episode_return", "episode_cost")
+    )
+    return Evaluation(actions, cost_limit, returns, costs)
 
 
 @torch.no_grad()

@@ -29,6 +29,7 @@ from kfcpo_lib.records import EpochReport, TrainConfig, config_to_dict
 CHECKPOINT_FORMAT = "kfcpo_lib checkpoint 2"
 POLICY_FORMAT = "kfcpo_lib policy 1"
 TABLES = ("progress.csv", "episodes.csv", "minibatches.csv")
+EVALUATION_COLUMNS = ("actions", "env_steps", "episode_return", "episode_cost")
 CONTENT = ("config.json", *TABLES, "policy.pt", "checkpoint.pt")
 FREE_TO_CHANGE = ("total_steps", "run_dir", "env_threads", "device", "policy_snapshots")
 """Settings in which a resumed run may differ from what it was started with."""
@@ -177,18 +178,8 @@ class RunWriter:
         self._columns[name] += columns
 
     def _write(self, name: str, content: bytes) -> None:
-        """Write a file in one piece: a reader, or a crash, meets the old one or the new one."""
-        path = self.folder / name
-        temporary = path.with_name(f".{path.name}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.unlink(missing_ok=True)  # of a process that was killed
-                _append(temporary, content)
-                os.replace(temporary, path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
+            write_whole(self.folder / name, content)
         except OSError as error:
             raise self._failure(name, error) from error
 
@@ -197,6 +188,19 @@ class RunWriter:
         advice = saved if self.epoch else "nothing has been trained yet: name a writable folder"
         reason = error.strerror or str(error)
         return OSError(error.errno, f"cannot write {self.folder / name}: {reason}; {advice}")
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file in one piece: a reader, or a crash, meets the old one or the new one."""
+    temporary = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        temporary.unlink(missing_ok=True)  # of a process that was killed
+        _append(temporary, content)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def lock(file: IO[bytes]) -> None:
@@ -283,6 +287,14 @@ def read_progress(folder: str | Path) -> pd.DataFrame:
 def read_episodes(folder: str | Path) -> pd.DataFrame:
     """`episodes.csv` as a table, one row a finished whole episode."""
     return _read_table(Path(folder) / "episodes.csv")
+
+
+def read_evaluation(folder: str | Path) -> pd.DataFrame:
+    """`evaluation.csv` as a table, one row an episode; see `evaluation.store_evaluation`."""
+    table = _read_table(Path(folder) / "evaluation.csv")
+    if not set(EVALUATION_COLUMNS) <= set(table):
+        raise ValueError(f"{Path(folder) / 'evaluation.csv'} is not an evaluation of kfcpo_lib")
+    return table
 
 
 def read_minibatches(folder: str | Path) -> pd.DataFrame:

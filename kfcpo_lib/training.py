@@ -50,14 +50,19 @@ def train(
         OSError: if the run's folder cannot be written; what was saved can be resumed.
         FloatingPointError: if the simulator returns numbers that are not finite, again and again.
     """
-    _check_rule(config)
-    check_env_id(config.env_id)
-    _check_device(config.device)
+    check_config(config)
     if resume and config.run_dir is None:
         raise ValueError("resume needs run_dir, the folder of the run")
     epochs = _epochs(config, knobs, resume)
     next(epochs)
     return epochs
+
+
+def check_config(config: TrainConfig) -> None:
+    """Raise a ValueError if there is no such rule, setting of the rule, task or device."""
+    _check_rule(config)
+    check_env_id(config.env_id)
+    _check_device(config.device)
 
 
 def _epochs(config: TrainConfig, knobs: Knobs | None, resume: bool) -> Iterator[Any]:

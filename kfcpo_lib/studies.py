@@ -1,0 +1,123 @@
+"""Studies: stored runs, small enough for the repository, and tables drawn from them.
+
+A stored run is a run's folder with `config.json`, `policy.pt`, `evaluation.csv` and a thinned
+`progress.csv` whose rows are blocks of epochs. It holds no checkpoint, so it cannot be resumed.
+"""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from kfcpo_lib.evaluation import ACTIONS, store_evaluation, stored_evaluation
+from kfcpo_lib.evidence import COUNTS, count_episodes, safety_numbers
+from kfcpo_lib.runs import (
+    read_config,
+    read_episodes,
+    read_evaluation,
+    read_policy,
+    read_progress,
+    write_whole,
+)
+
+ROWS = 200
+"""Rows of a thinned `progress.csv`."""
+FINAL_SHARE = 0.1
+"""Share of the training that counts as its end."""
+LAST = ("epoch", "env_steps", "simulator_errors")
+"""Columns of which a block keeps the last value; of the others, but for the counts, the mean."""
+
+
+def learning_record(run: str | Path) -> pd.DataFrame:
+    """`progress.csv` with the columns of `evidence.count_episodes`, of a full or a stored run.
+
+    Raises:
+        ValueError: if the run has no `progress.csv`, or lacks the episodes to count.
+    """
+    progress = read_progress(run)
+    if set(COUNTS) <= set(progress):
+        return progress
+    if progress["return_mean"].isna().all():  # no whole episode has ended
+        episodes = pd.DataFrame({"env_steps": [], "episode_cost": []})
+    else:
+        episodes = read_episodes(run)
+    return progress.join(count_episodes(progress, episodes))
+
+
+def thin(record: pd.DataFrame, rows: int) -> pd.DataFrame:
+    """At most `rows` blocks of neighbouring epochs: counts are summed, the rest is averaged."""
+    length = len(record)
+    blocks = np.arange(length) * min(rows, length) // length
+    ways: dict[Any, Any] = {
+        name: "sum" if name in COUNTS else "last" if name in LAST else "mean" for name in record
+    }
+    return record.groupby(blocks).agg(ways)
+
+
+def store_run(run: str | Path, study: str | Path) -> Path:
+    """Keep a run in a study's folder, under its own name; evaluated first if it has not been.
+
+    Returns:
+        The stored run's folder. It appears in one piece.
+
+    Raises:
+        ValueError: if the run's files are damaged or missing.
+        FileExistsError: if the study has a run of that name.
+    """
+    source, target = Path(run).resolve(), Path(study) / Path(run).resolve().name
+    if target.exists():
+        raise FileExistsError(f"{target} is there already: remove it to store the run again")
+    if not is_evaluated(source):
+        store_evaluation(source)
+    scratch = target.with_name(f".{target.name}.part")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    for name in ("config.json", "policy.pt", "evaluation.csv"):
+        shutil.copyfile(source / name, scratch / name)
+    table = thin(learning_record(source), ROWS).to_csv(index=False, float_format="%.6g")
+    write_whole(scratch / "progress.csv", table.encode())
+    return scratch.rename(target)
+
+
+def is_evaluated(run: str | Path, episodes: int = 1) -> bool:
+    """Whether `evaluation.csv` judges the run's present policy by so many episodes of each kind."""
+    if not (Path(run) / "evaluation.csv").exists():
+        return False
+    table = read_evaluation(run)
+    present = table[table["env_steps"] == read_policy(run)["env_steps"]]
+    return all((present["actions"] == actions).sum() >= episodes for actions in ACTIONS)
+
+
+def summary(run: str | Path) -> dict[str, Any]:
+    """One run's row of results: what it is, its final scores, and what learning cost.
+
+    `sampled_return`, `sampled_cost`, `sampled_within` (share of the episodes within the limit) and
+    the same for mean actions, of the stored evaluation; `final_return` and `final_cost`, means over
+    the last tenth of the training; and `evidence.safety_numbers`.
+    """
+    settings, record = read_config(run)["settings"], learning_record(run)
+    chosen = ("algorithm", "env_id", "seed", "cost_limit")
+    row = {name: settings[name] for name in chosen} | {"env_steps": record["env_steps"].iloc[-1]}
+    for actions in ACTIONS:
+        result = stored_evaluation(run, actions)
+        row[f"{actions}_return"] = result.returns.mean()
+        row[f"{actions}_cost"] = result.costs.mean()
+        row[f"{actions}_within"] = result.within_limit
+    last = record[record["env_steps"] > (1 - FINAL_SHARE) * record["env_steps"].iloc[-1]]
+    row["final_return"] = last["return_mean"].mean()
+    row["final_cost"] = last["cost_sum"].sum() / max(last["episodes"].sum(), 1)
+    return row | safety_numbers(record)
+
+
+def read_study(runs: Iterable[str | Path]) -> pd.DataFrame:
+    """A row of `summary` for every run, under its folder's name."""
+    rows = [{"run": Path(run).name} | summary(run) for run in runs]
+    return pd.DataFrame(rows)
+
+
+def runs_in(folder: str | Path) -> list[Path]:
+    """The run folders in a study's folder, in the order of their names."""
+    return sorted(path.parent for path in Path(folder).glob("*/config.json"))

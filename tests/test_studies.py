@@ -1,0 +1,138 @@
+"""Stored runs: small, whole, and with the numbers of the run they were made of."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_runs import EPOCH, files, tiny
+
+import kfcpo_lib.studies
+from kfcpo_lib import train
+from kfcpo_lib.evaluation import evaluate, store_evaluation, stored_evaluation
+from kfcpo_lib.evidence import COUNTS, safety_numbers
+from kfcpo_lib.runs import read_episodes, read_policy, read_progress
+from kfcpo_lib.studies import (
+    is_evaluated,
+    learning_record,
+    read_study,
+    runs_in,
+    store_run,
+    summary,
+    thin,
+)
+
+EPOCHS, ROWS = 30, 20
+
+
+@pytest.fixture(autouse=True)
+def fewer_rows_than_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kfcpo_lib.studies, "ROWS", ROWS)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "long_3"
+    config = tiny(folder, total_steps=EPOCHS * EPOCH, seed=3, cost_limit=12.0)
+    list(train(config))
+    store_evaluation(folder, 3)
+    return folder
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "runs" / "long_3"))
+
+
+def test_an_evaluation_is_stored_as_it_was_played(run: Path) -> None:
+    for actions in ("sampled", "mean"):
+        played, stored = evaluate(run, 3, actions), stored_evaluation(run, actions)
+        np.testing.assert_array_equal(stored.returns, played.returns)
+        np.testing.assert_array_equal(stored.costs, played.costs)
+        assert str(stored) == str(played)
+    assert is_evaluated(run, 3)
+    assert not is_evaluated(run, 4)
+
+
+def test_an_evaluation_of_an_earlier_policy_does_not_count(run: Path) -> None:
+    table = pd.read_csv(run / "evaluation.csv")
+    table.assign(env_steps=EPOCH).to_csv(run / "evaluation.csv", index=False)
+    assert not is_evaluated(run)
+
+
+def test_a_stored_run_is_small_and_has_the_same_numbers(run: Path, tmp_path: Path) -> None:
+    stored = store_run(run, tmp_path / "study")
+    assert stored == tmp_path / "study" / "long_3"
+    assert set(files(stored)) == {"config.json", "evaluation.csv", "policy.pt", "progress.csv"}
+    assert len(read_progress(stored)) == ROWS
+    full, small = summary(run), summary(stored)
+    assert small.keys() == full.keys()
+    for name in ("algorithm", "seed", "env_steps", "sampled_return", "mean_cost", "violations"):
+        assert small[name] == full[name]
+    for name in ("epochs_within", "episodes_within", "training_cost", "excess"):
+        assert small[name] == pytest.approx(full[name], rel=1e-4)
+    assert read_policy(stored)["env_steps"] == EPOCHS * EPOCH
+
+
+def test_safetys_numbers_are_those_of_the_episodes(run: Path) -> None:
+    costs = read_episodes(run)["episode_cost"]
+    row = summary(run)
+    assert row["violations"] == (costs > 12).sum()
+    assert row["episodes_within"] == pytest.approx((costs <= 12).mean())
+    assert row["training_cost"] == pytest.approx(costs.mean())
+    last = costs[read_episodes(run)["env_steps"] > 0.9 * EPOCHS * EPOCH]
+    assert row["final_cost"] == pytest.approx(last.mean())
+
+
+@given(rows=st.integers(1, 40))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_thinning_keeps_sums_and_ends(rows: int, finished: Path) -> None:
+    record = learning_record(finished)
+    thinned = thin(record, rows)
+    assert len(thinned) == min(rows, EPOCHS)
+    np.testing.assert_allclose(thinned[list(COUNTS)].sum(), record[list(COUNTS)].sum())
+    assert safety_numbers(thinned) == pytest.approx(safety_numbers(record))
+    assert thinned["env_steps"].is_monotonic_increasing
+    assert thinned["env_steps"].iloc[-1] == EPOCHS * EPOCH
+    if rows >= EPOCHS:
+        np.testing.assert_allclose(thinned, record)
+
+
+def test_storing_evaluates_first_and_leaves_alone_what_is_there(run: Path, tmp_path: Path) -> None:
+    (run / "evaluation.csv").unlink()
+    stored = store_run(run, tmp_path / "study")
+    assert len(stored_evaluation(stored).costs) == 100
+    before = files(stored)
+    with pytest.raises(FileExistsError, match=r"long_3 is there already"):
+        store_run(run, tmp_path / "study")
+    assert files(stored) == before
+    assert runs_in(tmp_path / "study") == [stored]
+
+
+def test_a_study_is_a_table_of_its_runs(run: Path, tmp_path: Path) -> None:
+    store_run(run, tmp_path / "study")
+    table = read_study(runs_in(tmp_path / "study"))
+    assert table["run"].tolist() == ["long_3"]
+    assert table["algorithm"].tolist() == ["kfcpo"]
+
+
+def test_what_is_missing_or_damaged_is_named(run: Path, tmp_path: Path) -> None:
+    (run / "episodes.csv").unlink()
+    with pytest.raises(ValueError, match=r"episodes.csv does not exist"):
+        store_run(run, tmp_path / "study")
+    (run / "evaluation.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="not an evaluation"):
+        stored_evaluation(run)
+    with pytest.raises(ValueError, match="not an evaluation"):
+        is_evaluated(run)
+    assert not (tmp_path / "study" / "long_3").exists()
+
+
+def test_a_run_without_a_whole_episode_has_no_violations(tmp_path: Path) -> None:
+    list(train(tiny(tmp_path / "short", total_steps=200, stagger=False)))
+    record = learning_record(tmp_path / "short")
+    assert safety_numbers(record)["violations"] == 0
+    assert np.isnan(safety_numbers(record)["episodes_within"])
