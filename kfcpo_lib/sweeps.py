@@ -282,7 +282,7 @@ def ray_backend(address: str) -> Backend:
     try:
         import ray
     except ImportError as error:
-        raise ValueError("--ray needs Ray: pip install 'kfcpo-course[ray]'") from error
+        raise ValueError("--ray needs Ray: pip install ray") from error
 
     def carry_out_all(jobs: Sequence[Job]) -> Outcomes:
         try:

@@ -119,7 +119,9 @@ def test_every_environment_plays_equally_many_episodes(
         clock = 0
 
     monkeypatch.setattr(kfcpo_lib.evaluation, "MOST_ENVS", 2)
-    monkeypatch.setattr(kfcpo_lib.evaluation, "make_vec_env", lambda _, n, seed: Uneven(n, seed))
+    monkeypatch.setattr(
+        kfcpo_lib.evaluation, "make_vec_env", lambda _, n, seed, **__: Uneven(n, seed)
+    )
     assert sorted(evaluate(finished, 6).returns) == [1.0] * 3 + [100.0] * 3
 
 
@@ -178,7 +180,9 @@ def test_a_spoilt_simulator_is_named_and_closed(
         at = frozenset({3})
 
     World.what = what
-    monkeypatch.setattr(kfcpo_lib.evaluation, "make_vec_env", lambda _, n, seed: World(n, seed))
+    monkeypatch.setattr(
+        kfcpo_lib.evaluation, "make_vec_env", lambda _, n, seed, **__: World(n, seed)
+    )
     with pytest.raises(FloatingPointError, match=r"PointMass-v0 returned a number .* not finite"):
         evaluate(finished, 2)
     assert World.closed == 1

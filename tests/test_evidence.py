@@ -71,7 +71,9 @@ def test_the_interval_is_that_of_all_possible_resamples(statistic: Callable[...,
 def test_the_same_seed_gives_the_same_interval_and_one_score_gives_none() -> None:
     sample = [np.random.default_rng(0).normal(size=5)]
     assert bootstrap_interval(sample) == bootstrap_interval(sample)
-    assert bootstrap_interval(sample, resamples=9) != bootstrap_interval(sample, resamples=9, seed=1)
+    assert bootstrap_interval(sample, resamples=9) != bootstrap_interval(
+        sample, resamples=9, seed=1
+    )
     assert np.isnan(bootstrap_interval([np.array([1.0]), np.array([1.0, 2.0])])).all()
     assert bootstrap_interval([np.array([2.0, 2.0])], mean) == Interval(2.0, 2.0)
     for empty in ([], [np.array([])]):

@@ -273,7 +273,7 @@ def test_the_command_line_tells_of_failures(copy: Path, tmp_path: Path, capsys: 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A Ray cluster of a head without processors; a machine too busy to start one is no failure."""
-    pytest.importorskip("ray", reason="Ray is not installed (pip install 'kfcpo-course[ray]')")
+    pytest.importorskip("ray", reason="Ray is not installed (pip install ray)")
     from ray.cluster_utils import Cluster
 
     here = Path(kfcpo_lib.sweeps.__file__).parents[1]
@@ -309,7 +309,7 @@ def test_without_ray_the_command_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "ray", None)
     path = tmp_path / "tiny.toml"
     path.write_text(SPEC.format(steps=1200))
-    refuses(capsys, f"sweep {path} --ray auto", "--ray needs Ray: pip install 'kfcpo-course[ray]'")
+    refuses(capsys, f"sweep {path} --ray auto", "--ray needs Ray: pip install ray")
 
 
 @pytest.mark.full
