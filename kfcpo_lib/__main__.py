@@ -1,4 +1,4 @@
-"""The command line: `python -m kfcpo_lib` train, sweep, store, evaluate, diagnose, plot, bench."""
+"""The command line: `python -m kfcpo_lib` train, sweep, store, evaluate, diagnose, plot, bench, grade."""
 
 import argparse
 import math
@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from kfcpo_lib.algorithms import RULES, rule_settings
+from kfcpo_lib.grading.limits import Limits
 from kfcpo_lib.records import EpochReport, TrainConfig, config_to_dict
 from kfcpo_lib.runs import check_same_run, count_rows, read_train_config
 from kfcpo_lib.training import train
@@ -24,12 +25,15 @@ BENCHMARKS = ("env", "rules", "toy", "train", "update")
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run one command; 0 if it went well, 2 with a sentence on stderr if it did not."""
+    """Run one command; 0 if it went well, 2 with a sentence on stderr if it did not.
+
+    `grade` ends with 1 if an exercise is not passed.
+    """
     options, rest = _parser().parse_known_args(words)
     if rest and options.command != "bench":
         _parser().error(f"unknown option {' '.join(rest)}")
     try:
-        options.run(options, rest)
+        return int(options.run(options, rest) or 0)
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -38,7 +42,6 @@ def main(words: Sequence[str] | None = None) -> int:
         advice = "; the same command goes on" if options.command == "sweep" else advice
         print(f"interrupted{advice}", file=sys.stderr)
         return 130
-    return 0
 
 
 def run_train(options: argparse.Namespace, _: Sequence[str]) -> None:
@@ -135,6 +138,13 @@ def run_bench(options: argparse.Namespace, rest: Sequence[str]) -> None:
     import_module(f"kfcpo_lib.benchmarks.{options.what}").main(list(rest))
 
 
+def run_grade(options: argparse.Namespace, _: Sequence[str]) -> int:
+    """Grade a folder of students' notebooks."""
+    from kfcpo_lib.grading.grades import grade  # not above: students' processes import this module
+
+    return grade(options)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m kfcpo_lib", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -165,6 +175,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("bench", help="measure speed", add_help=False)
     command.set_defaults(run=run_bench)
     command.add_argument("what", choices=BENCHMARKS)
+
+    _add_grade(commands.add_parser("grade", help="grade a folder of students' notebooks"))
     return parser
 
 

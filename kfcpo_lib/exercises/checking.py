@@ -1,6 +1,7 @@
 """How a check speaks: one line, a tick or a cross, and a sentence that helps."""
 
 from collections.abc import Callable
+from functools import partial, update_wrapper
 from typing import Any
 
 import numpy as np
@@ -11,37 +12,43 @@ class Wrong(Exception):
     """What is wrong with an answer, in one sentence that helps to mend it."""
 
 
-def exercise(name: str) -> Callable[[Callable[..., None]], Callable[..., bool]]:
-    """Turn a function that raises `Wrong` into a check that prints its verdict.
+NOT_SOLVED = "not solved yet."
 
-    The check prints one line and returns whether the answer is right. A stub that still returns
-    None, or raises NotImplementedError, is "not solved yet"; any other exception of the student's
-    code is told in words.
+
+class Check:
+    """A check as a notebook calls it: prints one line, returns whether the answer is right."""
+
+    def __init__(self, name: str, judge: Callable[..., None]) -> None:
+        update_wrapper(self, judge)
+        self.name = name
+        self.judge = judge
+
+    def __call__(self, *answers: Any) -> bool:
+        """Print the verdict on a student's answers."""
+        verdict = self.verdict(*answers)
+        print(f"✔ {self.name}: right." if verdict is None else f"✘ {self.name}: {verdict}")
+        return verdict is None
+
+    def verdict(self, *answers: Any) -> str | None:
+        """What is wrong with the answers, in one sentence; None if they are right."""
+        try:
+            self.judge(*answers)
+        except Wrong as wrong:
+            return str(wrong)
+        except NotImplementedError:
+            return NOT_SOLVED
+        except Exception as error:  # whatever the student's code does, the notebook goes on
+            return f"your function stopped with {type(error).__name__}: {error}"
+        return None
+
+
+def exercise(name: str) -> Callable[[Callable[..., None]], Check]:
+    """Turn a function that raises `Wrong` into a check.
+
+    A stub that still returns None, or raises NotImplementedError, is "not solved yet"; any other
+    exception of the student's code is told in words.
     """
-
-    def decorate(judge: Callable[..., None]) -> Callable[..., bool]:
-        def check(*answers: Any) -> bool:
-            verdict = _verdict(judge, answers)
-            print(f"✔ {name}: right." if verdict is None else f"✘ {name}: {verdict}")
-            return verdict is None
-
-        check.__name__ = judge.__name__
-        check.__doc__ = judge.__doc__
-        return check
-
-    return decorate
-
-
-def _verdict(judge: Callable[..., None], answers: tuple[Any, ...]) -> str | None:
-    try:
-        judge(*answers)
-    except Wrong as wrong:
-        return str(wrong)
-    except NotImplementedError:
-        return "not solved yet."
-    except Exception as error:  # whatever the student's code does, the notebook goes on
-        return f"your function stopped with {type(error).__name__}: {error}"
-    return None
+    return partial(Check, name)
 
 
 def solved(value: Any) -> Any:

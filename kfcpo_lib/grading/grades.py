@@ -1,0 +1,197 @@
+"""A folder of students' notebooks, a table of what they have solved.
+
+A notebook belongs to the master whose name its file's name contains. The student is the folder it
+lies in or, in a flat folder, the rest of the file's name.
+"""
+
+import argparse
+import ast
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from importlib import import_module
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from tqdm import tqdm
+
+from kfcpo_lib.exercises.checking import NOT_SOLVED, Check
+from kfcpo_lib.grading.limits import Limits
+from kfcpo_lib.grading.submission import Lost, Submission, one_line
+
+MASTERS = Path(__file__).parents[2] / "notebooks"
+PASSED, FAILED, NOT_ATTEMPTED = "passed", "failed", "not attempted"
+SIGNS = {PASSED: "✔", FAILED: "✘", NOT_ATTEMPTED: "–"}
+FORMULA = "=+-@ \t"  # what a spreadsheet would take for the beginning of a formula
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A check, and the names of the student's functions that a notebook hands to it."""
+
+    check: Check
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Grade:
+    """One row of the table."""
+
+    student: str
+    notebook: str
+    exercise: str
+    result: str
+    sentence: str = ""
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """A file to grade."""
+
+    path: Path
+    student: str
+    master: str
+
+
+def exercises_of(master: Path) -> list[Exercise]:
+    """The exercises of a master, in its order, from the cells that call its checks.
+
+    Raises:
+        ValueError: if a check is called with anything but names, so that nobody knows what to ask
+            a student's notebook for.
+    """
+    module = vars(import_module(f"kfcpo_lib.exercises.nb{master.stem[:2]}"))
+    checks = {name: thing for name, thing in module.items() if isinstance(thing, Check)}
+    found: dict[str, Exercise] = {}
+    for cell in nbformat.read(master, as_version=4).cells:
+        for call in _calls(cell.source) if cell.cell_type == "code" else ():
+            name = ast.unparse(call.func).rpartition(".")[2]
+            if name in checks and name not in found:
+                found[name] = Exercise(checks[name], _names(call, master))
+    return list(found.values())
+
+
+def _calls(source: str) -> list[ast.Call]:
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return sorted(calls, key=lambda call: (call.lineno, call.col_offset))
+
+
+def _names(call: ast.Call, master: Path) -> tuple[str, ...]:
+    names = tuple(argument.id for argument in call.args if isinstance(argument, ast.Name))
+    if len(names) != len(call.args) or call.keywords:
+        raise ValueError(f"{master.name}: {ast.unparse(call)} should hand over names alone")
+    return names
+
+
+def find_notebooks(folder: Path, masters: Sequence[str]) -> list[Notebook]:
+    """Every notebook below a folder, with its student and its master ("" if there is none)."""
+    found = []
+    for path in sorted(folder.rglob("*.ipynb")):
+        parts = path.relative_to(folder).parts
+        if any(part.startswith(".") for part in parts):
+            continue
+        master = next((name for name in masters if name in path.stem), "")
+        rest = path.stem.replace(master, "") if master else path.stem
+        student = parts[0] if len(parts) > 1 else rest.strip("_- ") or folder.resolve().name
+        found.append(Notebook(path, one_line(student).lstrip(FORMULA), master))
+    return found
+
+
+def grade_folder(
+    folder: Path, limits: Limits | None = None, jobs: int = 1, masters: Path = MASTERS
+) -> pd.DataFrame:
+    """A row for each exercise of each notebook below `folder`; columns are `Grade`'s fields.
+
+    Raises:
+        ValueError: if there are no notebooks, or a master does not say what to ask for.
+    """
+    files = sorted(masters.glob("[0-9][0-9]_*.ipynb"))
+    exercises = {master.stem: exercises_of(master) for master in files}
+    notebooks = find_notebooks(folder, list(exercises))
+    if not notebooks:
+        raise ValueError(f"{folder} holds no notebooks (*.ipynb)")
+
+    def grade(notebook: Notebook) -> list[Grade]:
+        return grade_notebook(notebook, exercises.get(notebook.master), limits or Limits())
+
+    with ThreadPoolExecutor(jobs) as pool:
+        graded = list(tqdm(pool.map(grade, notebooks), total=len(notebooks), unit="notebook"))
+    rows = [asdict(row) for rows in graded for row in rows]
+    return pd.DataFrame(rows, columns=[field.name for field in fields(Grade)])
+
+
+def grade_notebook(
+    notebook: Notebook, exercises: Sequence[Exercise] | None, limits: Limits
+) -> list[Grade]:
+    """The rows of one notebook. Whatever is in it, this returns, and no other row depends on it."""
+    if exercises is None:
+        reason = "the name of the file has none of the course's notebooks in it."
+        return [Grade(notebook.student, notebook.path.name, "", FAILED, reason)]
+    rows: list[Grade] = []
+    try:
+        content = _read(notebook.path, limits)
+        while len(rows) < len(exercises):  # a process that is lost is made anew for what is left
+            rows += _grade_until_lost(notebook, content, exercises[len(rows) :], limits)
+    except Lost as lost:
+        rows += [_row(notebook, exercise, str(lost)) for exercise in exercises[len(rows) :]]
+    return rows
+
+
+def _read(path: Path, limits: Limits) -> bytes:
+    if path.is_symlink() or not path.is_file():
+        raise Lost("this is no regular file.")
+    if path.stat().st_size > limits.notebook_mb * 2**20:
+        raise Lost(f"the file is larger than {limits.notebook_mb:g} MB.")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Lost(f"the file cannot be read: {error.strerror}.") from error
+
+
+def _grade_until_lost(
+    notebook: Notebook, content: bytes, exercises: Sequence[Exercise], limits: Limits
+) -> list[Grade]:
+    rows: list[Grade] = []
+    names = sorted({name for exercise in exercises for name in exercise.names})
+    with Submission(content, names, limits) as submission:
+        for exercise in exercises:
+            submission.allow(limits.exercise_seconds)
+            verdict = exercise.check.verdict(*map(submission.function, exercise.names))
+            rows.append(_row(notebook, exercise, verdict))
+            if submission.lost:
+                break
+    return rows
+
+
+def _row(notebook: Notebook, exercise: Exercise, verdict: str | None) -> Grade:
+    student, master, name = notebook.student, notebook.master, exercise.check.name
+    if verdict is None:
+        return Grade(student, master, name, PASSED)
+    if verdict == NOT_SOLVED:
+        return Grade(student, master, name, NOT_ATTEMPTED)
+    return Grade(student, master, name, FAILED, verdict)
+
+
+def in_words(grades: pd.DataFrame) -> str:
+    """The table for a terminal: for each notebook a grid of signs, then what is wrong."""
+    parts = []
+    for notebook, rows in grades.groupby("notebook", sort=False):
+        signs = rows.assign(sign=rows["result"].map(SIGNS))
+        grid = signs.pivot_table("sign", "student", "exercise", "first", "", sort=False)
+        parts.append(f"{notebook}\n{grid.to_string()}")
+    wrong = grades[grades["result"] == FAILED]
+    parts += [f"{r.student}, {r.exercise or r.notebook}: {r.sentence}" for r in wrong.itertuples()]
+    return "\n\n".join(parts)
+
+
+def grade(options: argparse.Namespace) -> int:
+    """Grade, print, and write the table; 0 if every exercise is passed, else 1."""
+    if options.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
+    limits = Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)})
+    out = options.out or options.folder / "grades.csv"
+    grades = grade_folder(options.folder, limits, options.jobs)
+    grades.to_csv(out, index=False)
+    print(f"{in_words(grades)}\n\n{out}")
+    return int((grades["result"] != PASSED).any())
