@@ -1,4 +1,4 @@
-"""The command line: `python -m kfcpo_lib` train, sweep, store, evaluate, diagnose, plot, bench, grade."""
+"""`python -m kfcpo_lib` train, sweep, store, evaluate, diagnose, plot, bench, grade."""
 
 import argparse
 import math
@@ -194,6 +194,17 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text!r}")
     return int(text)
+
+
+def _add_grade(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(run=run_grade)
+    command.add_argument("folder", metavar="FOLDER", type=Path)
+    command.add_argument("--out", type=Path, help="the table as CSV (default: FOLDER/grades.csv)")
+    jobs = max(1, (os.cpu_count() or 2) // 2)
+    command.add_argument("--jobs", type=int, default=jobs, help="notebooks at once")
+    for limit in fields(Limits):
+        option = "--" + limit.name.replace("_", "-")
+        command.add_argument(option, type=float, default=limit.default, help="default: %(default)s")
 
 
 def _add_train(command: argparse.ArgumentParser) -> None:
