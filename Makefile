@@ -5,10 +5,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python)
 ARGS ?=
 
-.PHONY: help lab train test test-full student site slides figures setup
+.PHONY: help lab train test test-full student site slides bundle figures setup
 
 help:
 	@$(PYTHON) course.py --help
 
-lab train test test-full student site slides figures setup:
+lab train test test-full student site slides bundle figures setup:
 	@$(PYTHON) course.py $@ $(ARGS)

@@ -7,6 +7,7 @@
     python course.py student     write the students' notebooks, without solutions, into student/
     python course.py site        write both editions as web pages, with search, into build/site/
     python course.py slides      write slides of every notebook into build/slides/
+    python course.py bundle      put all that a classroom without a network needs into one archive
     python course.py figures     draw the figures of figures/ again
     python course.py setup       only make the environment and install what is needed
 
@@ -14,7 +15,8 @@ Each command sets everything up first; once that is done, it costs nothing. Furt
 program behind the command: `python course.py train --steps 20000`, `... test -k rollback`.
 
 Packages go into the place that the variable VENV names, else into the virtual or conda environment
-that is activated (conda's `base` does not count), else into `.venv` beside this file.
+that is activated (conda's `base` does not count), else into `.venv` beside this file. They come
+from the network or, where there is a folder `wheels` beside this file, from there alone.
 """
 
 from __future__ import annotations
@@ -175,7 +177,9 @@ def ensure_pip(folder: Path, packages: Path) -> None:
     for record in packages.glob("pip-*.dist-info"):  # else what is broken would count as installed
         shutil.rmtree(record)
     with_own = [python, "-m", "ensurepip", "--upgrade", "--default-pip"]
-    with_ours = [sys.executable, "-m", "pip", "--python", python, "install", "pip"]
+    ours = next(iter((ROOT / "wheels").glob("pip-*.whl")), None)  # a wheel of pip can be run
+    pip = [f"{ours}/pip"] if ours else ["-m", "pip"]
+    with_ours = [sys.executable, *pip, "--python", python, "install", "pip", *from_wheels()]
     if answer(with_own) is None and answer(with_ours) is None:
         raise Trouble(
             f"pip could not be put into {folder}.\nOn Debian and Ubuntu this helps: "
@@ -218,12 +222,19 @@ def fingerprint() -> str:
     return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
+def from_wheels() -> list[str]:
+    """Options that let pip take packages from the folder `wheels` alone, if there is one."""
+    wheels = ROOT / "wheels"  # a bundle has it; pip's own settings might name a network
+    return ["--isolated", "--no-index", f"--find-links={wheels}"] if wheels.exists() else []
+
+
 def pip_install(folder: Path, *words: str) -> None:
     """Call the environment's pip, with whatever settings this machine has for pip."""
-    options = ["--disable-pip-version-check", "--no-input"]
+    options = ["--disable-pip-version-check", "--no-input", *from_wheels()]
     if run([python_of(folder), "-m", "pip", "install", *options, *words]) != 0:
+        place = f"whole files in {ROOT / 'wheels'}" if from_wheels() else "a network"
         raise Trouble(
-            "pip could not install everything; its own words stand above. Is there a network, and "
+            f"pip could not install everything; its own words stand above. Is there {place}, and "
             "room for about 2 GB?\nThe next call goes on from here."
         )
 
@@ -390,6 +401,24 @@ def figures(folder: Path, extra: list[str]) -> int:
     return int(any(codes))
 
 
+def collect_wheels(folder: Path, wheels: Path) -> None:
+    """Fetch or build a wheel of every package, pip's own included, into an emptied folder."""
+    shutil.rmtree(wheels, ignore_errors=True)
+    whole, bare = requirements()
+    pip = [python_of(folder), "-m", "pip", "wheel", "--disable-pip-version-check", "--wheel-dir"]
+    for words in ([*whole, "pip"], ["--no-deps", *bare]):
+        if run([*pip, wheels, *words]) != 0:
+            raise Trouble("not all wheels could be had; pip's own words stand above")
+
+
+def bundle(folder: Path, extra: list[str]) -> int:
+    """Put the students' notebooks, the library, stored runs and all wheels into one archive."""
+    wheels = ROOT / "build" / "wheels"
+    collect_wheels(folder, wheels)
+    words = ["-m", "kfcpo_lib.publishing.bundle", "--wheels", wheels, *extra]
+    return run([python_of(folder), *words], job_environ(folder))
+
+
 def setup(folder: Path, extra: list[str]) -> int:
     """Say that all is ready: setting up is what every command begins with."""
     if extra:
@@ -406,6 +435,7 @@ COMMANDS = {
     "student": student,
     "site": site,
     "slides": slides,
+    "bundle": bundle,
     "figures": figures,
     "setup": setup,
 }

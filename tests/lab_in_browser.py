@@ -147,13 +147,13 @@ def open_and_run(page: Page, address: str) -> int:
 
 
 def turn(control: Locator) -> None:
-    """Turn a control by one step: a slider by keyboard, to the left if it is at its right end."""
+    """Turn a control by one step, by keyboard alone; back if it is at its end."""
     kind = control.evaluate("control => control.tagName + (control.type ?? '')")
     if kind == "INPUTcheckbox":
         control.press("Space")
     elif kind.startswith("SELECT"):
-        here, there = control.evaluate("menu => [menu.selectedIndex, menu.options.length]")
-        control.select_option(index=(here + 1) % there)
+        at_end = control.evaluate("menu => menu.selectedIndex === menu.options.length - 1")
+        control.press("ArrowUp" if at_end else "ArrowDown")
     else:
         now, last = (control.get_attribute(f"aria-value{which}") for which in ("now", "max"))
         control.press("ArrowLeft" if now == last else "ArrowRight")

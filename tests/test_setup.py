@@ -252,6 +252,18 @@ def test_environment_yml_says_what_pyproject_says() -> None:
     assert "python course.py setup" in (ROOT / "postBuild").read_text("utf-8")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Binder runs Linux")
+@pytest.mark.parametrize("code", [0, 3])
+def test_binder_runs_post_build_to_its_end_or_fails(tmp_path: Path, code: int) -> None:
+    (tmp_path / "python").write_text(f'#!/bin/sh\necho "$@" >> called\nexit {code}\n')
+    (tmp_path / "python").chmod(0o755)
+    assert os.access(ROOT / "postBuild", os.X_OK)
+    environ = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run([ROOT / "postBuild"], cwd=tmp_path, env=environ, check=False)
+    assert done.returncode == code
+    assert (tmp_path / "called").read_text() == "course.py setup\n"
+
+
 def test_every_requirement_is_pinned() -> None:
     whole, bare = course.requirements()
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", requirement) for requirement in whole + bare)

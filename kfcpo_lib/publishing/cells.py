@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,22 @@ INSTEAD_OF_WIDGET = (
 )
 
 
+_IN_HTML = re.compile(r"\$\$([^$]+)\$\$|\$([^$\n]+)\$")  # Jupyter sets formulas in HTML, too
+
+
+def _formula(found: re.Match[str]) -> str:
+    return to_mathml(found[1] or found[2], display=found[1] is not None)
+
+
 class _Markdown(IPythonRenderer):
     def inline_math(self, body: str) -> str:
         return to_mathml(body, display=False)
 
     def block_math(self, body: str) -> str:
         return to_mathml(body, display=True)
+
+    def block_html(self, html: str) -> str:
+        return str(super().block_html(_IN_HTML.sub(_formula, html)))
 
     def latex_environment(self, name: str, body: str) -> str:
         return to_mathml(f"\\begin{{{name}}}{body}\\end{{{name}}}", display=True)
