@@ -405,9 +405,9 @@ def collect_wheels(folder: Path, wheels: Path) -> None:
     """Fetch or build a wheel of every package, pip's own included, into an emptied folder."""
     shutil.rmtree(wheels, ignore_errors=True)
     whole, bare = requirements()
-    pip = [python_of(folder), "-m", "pip", "wheel", "--disable-pip-version-check", "--wheel-dir"]
+    pip = [str(python_of(folder)), "-m", "pip", "wheel", "--disable-pip-version-check"]
     for words in ([*whole, "pip"], ["--no-deps", *bare]):
-        if run([*pip, wheels, *words]) != 0:
+        if run([*pip, "--wheel-dir", str(wheels), *words]) != 0:
             raise Trouble("not all wheels could be had; pip's own words stand above")
 
 
@@ -415,7 +415,7 @@ def bundle(folder: Path, extra: list[str]) -> int:
     """Put the students' notebooks, the library, stored runs and all wheels into one archive."""
     wheels = ROOT / "build" / "wheels"
     collect_wheels(folder, wheels)
-    words = ["-m", "kfcpo_lib.publishing.bundle", "--wheels", wheels, *extra]
+    words = ["-m", "kfcpo_lib.publishing.bundle", "--wheels", str(wheels), *extra]
     return run([python_of(folder), *words], job_environ(folder))
 
 
