@@ -41,20 +41,19 @@ def fit_critics(
     """
     losses: list[Tensor] = []
     nonfinite = 0
-    for _ in range(passes):
-        for index in minibatches(len(batch), minibatch, generator):
-            value_reward, value_cost = critics(batch.obs[index])
-            loss_reward = nn.functional.mse_loss(value_reward, batch.target_reward[index])
-            loss_cost = nn.functional.mse_loss(value_cost, batch.target_cost[index])
-            optimiser.zero_grad(set_to_none=True)
-            (loss_reward + loss_cost).backward()
-            norm_reward = _clip(critics.reward)
-            norm_cost = _clip(critics.cost)
-            if not math.isfinite(float(norm_reward + norm_cost)):
-                nonfinite += 1
-                continue
-            optimiser.step()
-            losses.append(torch.stack([loss_reward.detach(), loss_cost.detach()]))
+    for index in minibatches(len(batch), minibatch, generator, passes):
+        value_reward, value_cost = critics(batch.obs[index])
+        loss_reward = nn.functional.mse_loss(value_reward, batch.target_reward[index])
+        loss_cost = nn.functional.mse_loss(value_cost, batch.target_cost[index])
+        optimiser.zero_grad(set_to_none=True)
+        (loss_reward + loss_cost).backward()
+        norm_reward = _clip(critics.reward)
+        norm_cost = _clip(critics.cost)
+        if not math.isfinite(float(norm_reward + norm_cost)):
+            nonfinite += 1
+            continue
+        optimiser.step()
+        losses.append(torch.stack([loss_reward.detach(), loss_cost.detach()]))
     means = torch.stack(losses).mean(dim=0) if losses else torch.full((2,), math.nan)
     return CriticReport(float(means[0]), float(means[1]), nonfinite)
 

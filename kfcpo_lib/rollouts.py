@@ -81,9 +81,15 @@ class Batch:
         return replace(self, **rows)
 
 
-def minibatches(size: int, minibatch: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Random disjoint index sets that cover 0 .. size - 1, each of `minibatch` (the last less)."""
-    yield from torch.randperm(size, generator=generator).split(minibatch)
+def minibatches(
+    size: int, minibatch: int, generator: torch.Generator, passes: int = 1
+) -> Iterator[Tensor]:
+    """Random disjoint index sets that cover 0 .. size - 1, each of `minibatch` (the last less).
+
+    Every pass draws a new order.
+    """
+    for _ in range(passes):
+        yield from torch.randperm(size, generator=generator).split(minibatch)
 
 
 @torch.no_grad()

@@ -185,9 +185,11 @@ class Plain:
 
     def update(self, theta: Tensor, batch: Batch, w_c: float) -> tuple[Tensor, list[Minibatch]]:
         s, collecting, trials = self.settings, theta, []
-        order = torch.randperm(len(batch), generator=self.generator)
-        for first in range(0, len(batch), s.minibatch_size):
-            part = batch.rows(order[first : first + s.minibatch_size])
+        for first in range(0, s.passes * len(batch), s.minibatch_size):
+            if first % len(batch) == 0:
+                order = torch.randperm(len(batch), generator=self.generator)
+            start = first % len(batch)
+            part = batch.rows(order[start : start + s.minibatch_size])
             step, angle = self.step(theta, part, w_c)
             reference = collecting if s.kl_reference == "collecting" else theta
             kl = self.kl(reference, theta + step, part.obs, s.kl_direction)
@@ -219,6 +221,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "fixed delta": {"adaptive_delta": False},
     "damped, forgetful": {"damping": 0.3, "factor_decay": 0.2},
     "odd minibatches": {"minibatch_size": 25},
+    "three passes": {"passes": 3},
 }
 LIMITS = {"tight": 2e-3, "wide": 0.05}
 COSTS = {"cheap": 15.0, "dear": 24.0}
@@ -551,6 +554,8 @@ def test_a_policy_that_is_spoilt_already_is_refused_without_an_exception() -> No
     [
         ("minibatch_size", 0),
         ("minibatch_size", 2.5),
+        ("passes", 0),
+        ("passes", 1.5),
         ("delta_start", 0.0),
         ("delta_start", math.nan),
         ("delta_start", math.inf),

@@ -37,6 +37,8 @@ class Settings:
     """KFCPO's own settings. Raises ValueError on a value that is not allowed."""
 
     minibatch_size: int = 2_000
+    passes: int = 1
+    """Over the epoch's minibatches; the KL limit covers all of them together."""
     delta_start: float = 2e-4
     """Trust-region size of the first steps, nats."""
     adaptive_delta: bool = True
@@ -76,10 +78,10 @@ class Settings:
                 raise ValueError(
                     f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}"
                 )
-        if not isinstance(self.minibatch_size, int) or self.minibatch_size < 1:
-            raise ValueError(
-                f"minibatch_size must be an integer of at least 1, got {self.minibatch_size!r}"
-            )
+        for name in ("minibatch_size", "passes"):
+            count = getattr(self, name)
+            if not isinstance(count, int) or count < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
         if not 0 < self.delta_start < math.inf:
             raise ValueError(f"delta_start must be positive and finite, got {self.delta_start!r}")
         check_settings(self.damping, self.factor_decay, self.factor_period, self.inverse_period)
@@ -143,7 +145,8 @@ def update(
     collecting = policy(batch.obs).detach()
     before = snapshot(policy.parameters())
     trials = []
-    for index in minibatches(len(batch), settings.minibatch_size, state.generator):
+    order = state.generator
+    for index in minibatches(len(batch), settings.minibatch_size, order, settings.passes):
         reference = collecting.rows(index)
         trials.append(trial(policy, batch.rows(index), reference, cost_weight, knobs, state))
 
