@@ -7,16 +7,23 @@ generator, but many tries are compared at a time. What is placed where, and how 
 from the stock task's own random generator.
 """
 
-from math import sqrt
+from collections.abc import Iterator
+from itertools import takewhile
+from math import inf, nextafter, pi, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from kfcpo_lib.envs.interface import Array
 
 TRIES = 100
 """Tries per object before a layout is given up, as in the stock `sample_layout`."""
 
 LAYOUTS = 10_000
 """Layouts (and goals) tried before giving up, as in the stock `build_layout`."""
+
+TOGETHER = 160
+"""Tries that are looked at in one go where most of them fail."""
 
 Point = tuple[float, float]
 
@@ -26,15 +33,29 @@ class LayoutError(RuntimeError):
 
 
 class Slot(NamedTuple):
-    """One object to place: its box, and the distance it keeps from each object before it."""
+    """One object to place: its box, and how far it keeps from each object before it."""
 
     name: str
     low: Point
     """Lower corner, metres."""
     span: Point
     """Width and height, metres."""
-    reach: list[float]
-    """Least distance to each earlier slot, metres."""
+    apart: list[float]
+    """Least squared distance to each earlier slot, square metres."""
+
+
+class Crowd(NamedTuple):
+    """Objects placed last, alike, and in a box that is mostly taken."""
+
+    slots: list[Slot]
+    corner: Array
+    """[2] lower corner of the box, metres."""
+    span: Array
+    """[2] its width and height, metres."""
+    apart: Array
+    """[earlier slots, 1] least squared distance to each slot before the crowd, square metres."""
+    mutual: float
+    """Least squared distance to one another, square metres."""
 
 
 class Draws:
@@ -75,14 +96,10 @@ class LayoutSampler:
 
     def __init__(self, task: Any) -> None:
         source = task.random_generator
-        self._slots: list[Slot] = []
-        for name, (placements, keepout) in source.placements.items():
-            low, span = _box(source, placements, keepout)
-            reach = [
-                source.placements[other.name][1] + source.placements_margin + keepout
-                for other in self._slots
-            ]
-            self._slots.append(Slot(name, low, span, reach))
+        slots = _slots(source)
+        self._crowd = _find_crowd(slots)
+        self._names = [slot.name for slot in slots]
+        self._singles = slots[: -len(self._crowd.slots)] if self._crowd else slots
         self._goal_box = _goal_slot(source)
 
     def sample(self, generator: np.random.RandomState) -> dict[str, Point]:
@@ -90,9 +107,11 @@ class LayoutSampler:
         draws = Draws(generator)
         for _ in range(LAYOUTS):
             placed: list[Point] = []
-            if all(_place(slot, placed, draws) for slot in self._slots):
+            if _place_singly(self._singles, placed, draws) and (
+                self._crowd is None or _place_in_crowd(self._crowd, placed, draws)
+            ):
                 draws.finish()
-                return {slot.name: xy for slot, xy in zip(self._slots, placed, strict=True)}
+                return dict(zip(self._names, placed, strict=True))
         raise LayoutError("found no layout of the objects")
 
     def sample_goal(self, generator: np.random.RandomState, layout: dict[str, Point]) -> Point:
@@ -107,6 +126,39 @@ class LayoutSampler:
             if all(sqrt((x - a) * (x - a) + (y - b) * (y - b)) >= r for (a, b), r in others):
                 return x, y
         raise LayoutError("found no place for the goal")
+
+
+def _slots(source: Any) -> list[Slot]:
+    """The objects in the order of placement."""
+    slots: list[Slot] = []
+    for name, (placements, keepout) in source.placements.items():
+        reach = [
+            source.placements[other.name][1] + source.placements_margin + keepout for other in slots
+        ]
+        low, span = _box(source, placements, keepout)
+        slots.append(Slot(name, low, span, [_least_square(r) for r in reach]))
+    return slots
+
+
+def _find_crowd(slots: list[Slot]) -> Crowd | None:
+    """The last objects that have the same box, if the discs to keep out of could cover it twice."""
+    last = slots[-1]
+    alike = len(list(takewhile(lambda slot: slot.low == last.low, reversed(slots))))
+    before = last.apart[: len(slots) - alike]
+    if alike == 1 or pi * sum(before) < 2 * last.span[0] * last.span[1]:
+        return None
+    box, apart = (np.array(last.low), np.array(last.span)), np.array(before)[:, None]
+    return Crowd(slots[-alike:], *box, apart, mutual=last.apart[-1])
+
+
+def _least_square(reach: float) -> float:
+    """The least number whose root is at least `reach`: tells near from far without a root."""
+    square = reach * reach
+    while square > 0.0 and sqrt(square) >= reach:
+        square = nextafter(square, 0.0)
+    while sqrt(square) < reach:
+        square = nextafter(square, inf)
+    return square
 
 
 def _box(source: Any, placements: Any, keepout: float) -> tuple[Point, Point]:
@@ -129,37 +181,69 @@ def _goal_slot(source: Any) -> tuple[tuple[Point, Point], dict[str, float]] | No
     return _box(source, placements, keepout), reach
 
 
-def _place(slot: Slot, placed: list[Point], draws: Draws, singly: int = 10) -> bool:
-    """Append a position for `slot` to `placed`; False if none of the tries keeps its distance."""
-    draws.reserve(2 * TRIES)
-    (low_x, low_y), (span_x, span_y) = slot.low, slot.span
-    numbers = iter(draws.list[draws.used : draws.used + 2 * singly])
-    # Most objects find their place within a few tries; those are fastest in plain Python.
-    for tried, (u, v) in enumerate(zip(numbers, numbers, strict=True), start=1):
-        x, y = low_x + span_x * u, low_y + span_y * v
-        for (a, b), least in zip(placed, slot.reach, strict=True):
-            if sqrt((x - a) * (x - a) + (y - b) * (y - b)) < least:
+def _place_singly(slots: list[Slot], placed: list[Point], draws: Draws) -> bool:
+    """Append a position for each slot to `placed`; False if the tries for one are used up."""
+    for slot in slots:
+        draws.reserve(2 * TRIES)
+        at = _first_far(slot, placed, draws.list, draws.used)
+        if at is None:
+            draws.used += 2 * TRIES
+            return False
+        draws.used = at
+    return True
+
+
+def _first_far(slot: Slot, placed: list[Point], numbers: list[float], used: int) -> int | None:
+    """Append the first try that is far from all that is placed.
+
+    Returns:
+        How many numbers are used then; None if no try was any good.
+    """
+    _, (low_x, low_y), (span_x, span_y), apart = slot
+    for at in range(used, used + 2 * TRIES, 2):
+        x, y = low_x + span_x * numbers[at], low_y + span_y * numbers[at + 1]
+        for (a, b), least in zip(placed, apart, strict=True):
+            if (x - a) * (x - a) + (y - b) * (y - b) < least:
                 break
         else:
-            draws.used += 2 * tried
             placed.append((x, y))
+            return at + 2
+    return None
+
+
+def _place_in_crowd(crowd: Crowd, placed: list[Point], draws: Draws) -> bool:
+    """`_place_singly` for a crowd, many tries at a time."""
+    mates: list[Point] = []
+    tried = 0
+    for number, x, y in _free_tries(crowd, placed, draws):
+        if number > tried + TRIES:
+            break
+        if any((x - a) * (x - a) + (y - b) * (y - b) < crowd.mutual for a, b in mates):
+            continue
+        mates.append((x, y))
+        tried = number
+        if len(mates) == len(crowd.slots):
+            draws.used += 2 * tried
+            placed += mates
             return True
-    draws.used += 2 * singly
-    return _place_in_block(slot, placed, draws, TRIES - singly)
+    draws.used += 2 * (tried + TRIES)
+    return False
 
 
-def _place_in_block(slot: Slot, placed: list[Point], draws: Draws, tries: int) -> bool:
-    """The same for `tries` candidates at once."""
-    block = draws.array[draws.used : draws.used + 2 * tries]
-    x = slot.low[0] + slot.span[0] * block[0::2, None]
-    y = slot.low[1] + slot.span[1] * block[1::2, None]
-    others = np.array(placed)
-    dx, dy = x - others[:, 0], y - others[:, 1]
-    near = (np.sqrt(dx * dx + dy * dy) < slot.reach).any(axis=1)
-    first = int(near.argmin())
-    if near[first]:
-        draws.used += 2 * tries
-        return False
-    draws.used += 2 * (first + 1)
-    placed.append((float(x[first, 0]), float(y[first, 0])))
-    return True
+def _free_tries(
+    crowd: Crowd, placed: list[Point], draws: Draws
+) -> Iterator[tuple[int, float, float]]:
+    """Number (from 1) and place of each try that is far from all of `placed`."""
+    # As complex numbers, two coordinates are subtracted in one go.
+    others = np.array(placed).view(np.complex128)
+    for first in range(0, TRIES * len(crowd.slots), TOGETHER):
+        draws.reserve(2 * (first + TOGETHER))
+        start = draws.used + 2 * first
+        pairs = draws.array[start : start + 2 * TOGETHER].reshape(-1, 2)
+        places = crowd.corner + crowd.span * pairs
+        squares = (places.view(np.complex128)[:, 0] - others).view(np.float64)
+        squares *= squares
+        is_far = squares[:, 0::2] + squares[:, 1::2] >= crowd.apart
+        far = is_far.all(axis=0).nonzero()[0]
+        for number, (x, y) in zip((far + first + 1).tolist(), places[far].tolist(), strict=True):
+            yield number, x, y

@@ -78,7 +78,7 @@ class Scene:
         """[vases, 3] where `qvel` has their linear velocities."""
 
     def _list_contacts(self) -> None:
-        """Number the things whose contact with the agent matters, and tabulate pairs of geoms."""
+        """Number the things whose contact with the agent matters, by pairs of geoms."""
         kind = mujoco.mjtObj.mjOBJ_GEOM
         geoms = [mujoco.mj_id2name(self.model, kind, i) or "" for i in range(self.model.ngeom)]
         agent = [i for i, name in enumerate(geoms) if name in self.task.agent.body_info.geom_names]
@@ -88,10 +88,32 @@ class Scene:
             if group in self.obstacles and (group == "buttons" or self.costs(group))
             for name in self.names[self.columns[group]]
         ]
-        self.touch_table = np.full((len(geoms), len(geoms)), len(self.touchable))
-        for column, name in enumerate(self.touchable):
-            geom = self._id(kind, name)
-            self.touch_table[agent, geom] = self.touch_table[geom, agent] = column
+        things = [(column, self._id(kind, name)) for column, name in enumerate(self.touchable)]
+        self.touch_column = {
+            pair: column
+            for column, thing in things
+            for geom in agent
+            for pair in ((geom, thing), (thing, geom))
+        }
+        self.touch_places = np.array([self.names.index(n) for n in self.touchable], dtype=np.intp)
+        """Columns in the arrays of positions of what can be touched."""
+        agent_reach = max(self._reach(geom) for geom in agent)
+        reaches = [agent_reach + self._reach(thing) for _, thing in things]
+        self.touch_distance = np.array(reaches)
+        """[touchable things] no contact beyond this distance between the bodies, metres."""
+
+    def _reach(self, geom: int) -> float:
+        """No point of a geom is farther than this from the body at the root of its tree, metres."""
+        model = self.model
+        body = model.geom_bodyid[geom]
+        reach = model.geom_rbound[geom] + model.geom_margin[geom]
+        reach += np.linalg.norm(model.geom_pos[geom])
+        while model.body_parentid[body]:
+            joints = model.body_jntadr[body] + np.arange(model.body_jntnum[body])
+            reach += np.linalg.norm(model.body_pos[body])
+            reach += 2 * np.linalg.norm(model.jnt_pos[joints], axis=1).sum()
+            body = model.body_parentid[body]
+        return float(reach)
 
     def costs(self, group: str) -> bool:
         """Whether objects of this group cost anything."""

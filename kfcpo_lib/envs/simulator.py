@@ -9,6 +9,7 @@ same numbers come out of less:
   are skipped. One exception: `mj_forward` normalises the quaternions in `qpos`, and normalising
   one twice may move its last bit. `_is_settled` tells, and then nothing is skipped.
 - For the same reason the first sub-step may begin after its first two stages.
+- Gremlins are led by `mujoco.rollout`: one call for all sub-steps, during which other threads work.
 """
 
 import copy
@@ -16,6 +17,7 @@ from typing import Any
 
 import mujoco
 import numpy as np
+from mujoco.rollout import rollout
 
 from kfcpo_lib.envs.interface import Array
 from kfcpo_lib.envs.scenes import Scene
@@ -45,8 +47,8 @@ class Readings:
         """[num_envs, nv] generalised velocities."""
         self.agent_jacobian = np.zeros((num_envs, 3, model.nv))
         """[num_envs, 3, nv] of the agent's position; only if the scene's reward needs it."""
-        self.touched = np.zeros((num_envs, len(scene.touchable) + 1), dtype=bool)
-        """[num_envs, touchable things + 1] touches the agent; the last column means nothing."""
+        self.touched = np.zeros((num_envs, len(scene.touchable)), dtype=bool)
+        """[num_envs, touchable things] whether the agent touches it."""
 
 
 class Simulator:
@@ -58,12 +60,37 @@ class Simulator:
         self.scene = scene
         self.sub_steps = scene.sub_steps
         self.settled = False
-        self._readings, self._index = readings, index
         self._option = self.model.opt
         self._sensors_on = self._option.disableflags
         self._two_stages = self._option.integrator == int(mujoco.mjtIntegrator.mjINT_EULER)
         self._quats = np.empty(self.model.nq)
-        self._xmat = self.data.xmat[scene.agent_body]
+        self._view(readings, index)
+        self._plan_rollout()
+
+    def _view(self, readings: Readings, index: int) -> None:
+        """Keep the arrays that every step looks at: asking for one costs more than copying it."""
+        data = self.data
+        self._qpos, self._ctrl = data.qpos, data.ctrl
+        self._copies = (
+            (readings.xpos[index], data.xpos),
+            (readings.agent_mat[index], data.xmat[self.scene.agent_body]),
+            (readings.sensors[index], data.sensordata),
+            (readings.qvel[index], data.qvel),
+        )
+        self._touched = readings.touched[index]
+        self._jacobian = readings.agent_jacobian[index]
+
+    def _plan_rollout(self) -> None:
+        """Room for what `rollout` takes: start, controls, and poses of mocap bodies."""
+        model, data, n = self.model, self.data, self.sub_steps
+        self._start = np.empty((1, model.nq + model.nv + model.na))
+        parts = np.split(self._start[0], [model.nq, model.nq + model.nv])
+        self._start_copies = tuple(zip(parts, (data.qpos, data.qvel, data.act), strict=True))
+        self._ctrls = np.empty((1, n, model.nu))
+        self._mocap = np.empty((1, n, 7 * model.nmocap))
+        positions, self._mocap_quats = np.split(self._mocap[0], [3 * model.nmocap], axis=1)
+        self._mocap_positions = positions.reshape(n, model.nmocap, 3)
+        self._warmstart = data.qacc_warmstart[None]
 
     def step(self, ctrl: Array, targets: Array | None) -> None:
         """One environment step: the sub-steps, three forwards, and the readings.
@@ -75,20 +102,17 @@ class Simulator:
         self._advance(ctrl, targets)
         self.forward()
         if self.scene.needs_agent_velocity:
-            row = self._readings.agent_jacobian[self._index]
-            mujoco.mj_jacBody(self.model, self.data, row, None, self.scene.agent_body)
+            body = self.scene.agent_body
+            mujoco.mj_jacBody(self.model, self.data, self._jacobian, None, body)
         self.forward(2)
         self.read()
 
     def _advance(self, ctrl: Array, targets: Array | None) -> None:
         model, data = self.model, self.data
-        data.ctrl[:] = ctrl
         self._option.disableflags = self._sensors_on | NO_SENSORS
+        self._ctrl[:] = ctrl
         if targets is not None:
-            mocap = data.mocap_pos
-            for target in targets:
-                mocap[:] = target
-                mujoco.mj_step(model, data)
+            self._roll_out(ctrl, targets)
         elif self.settled and self._two_stages:
             # Positions and velocities of the first sub-step are those of the last forward.
             mujoco.mj_step2(model, data)
@@ -97,6 +121,26 @@ class Simulator:
             mujoco.mj_step(model, data, nstep=self.sub_steps)
         self._option.disableflags = self._sensors_on
         self.settled = False
+
+    def _roll_out(self, ctrl: Array, targets: Array) -> None:
+        """The sub-steps with mocap bodies moved before each."""
+        for part, values in self._start_copies:
+            part[:] = values
+        self._ctrls[:] = ctrl
+        self._mocap_positions[:] = targets[:, None]
+        self._mocap_quats[:] = self.data.mocap_quat.reshape(-1)
+        rollout(
+            self.model,
+            self.data,
+            self._start,
+            self._ctrls,
+            skip_checks=True,
+            nstate=1,
+            nstep=self.sub_steps,
+            initial_time=np.array([[self.data.time]]),
+            initial_warmstart=self._warmstart,
+            mocap=self._mocap,
+        )
 
     def restart(self, forwards: int) -> None:
         """Begin with data just reset, with as many forwards."""
@@ -115,23 +159,22 @@ class Simulator:
 
     def _is_settled(self) -> bool:
         """Whether another `mj_forward` would leave `qpos` as it is."""
-        qpos = self.data.qpos
-        self._quats[:] = qpos
-        mujoco.mj_normalizeQuat(self.model, self._quats)
-        return bool(self._quats.tobytes() == qpos.tobytes())
+        quats, qpos = self._quats, self._qpos
+        quats[:] = qpos
+        mujoco.mj_normalizeQuat(self.model, quats)
+        return bool(quats.tobytes() == qpos.tobytes())
 
     def read(self) -> None:
         """Copy this environment's results into its row of the readings."""
-        i, data, into = self._index, self.data, self._readings
-        into.xpos[i] = data.xpos
-        into.agent_mat[i] = self._xmat
-        into.sensors[i] = data.sensordata
-        into.qvel[i] = data.qvel
-        if self.scene.touchable:
-            contact = data.contact
-            touched = into.touched[i]
-            touched[:] = False
-            touched[self.scene.touch_table[contact.geom1, contact.geom2]] = True
+        for row, values in self._copies:
+            row[:] = values
+
+    def touch(self) -> None:
+        """Mark in the readings what the contacts say that the agent touches."""
+        contact, columns = self.data.contact, self.scene.touch_column
+        for pair in zip(contact.geom1.tolist(), contact.geom2.tolist(), strict=True):
+            if pair in columns:
+                self._touched[columns[pair]] = True
 
     def state(self) -> dict[str, Any]:
         """What the next step starts from."""

@@ -25,7 +25,14 @@ from kfcpo_lib.envs.crew import Crew, available_processors
 from kfcpo_lib.envs.interface import Array, StepResult, staggered_lengths
 from kfcpo_lib.envs.layouts import LayoutError
 from kfcpo_lib.envs.lidar import Observer
-from kfcpo_lib.envs.rules import ButtonRules, CircleRules, GoalRules, PushRules, Rules
+from kfcpo_lib.envs.rules import (
+    ButtonRules,
+    CircleRules,
+    GoalRules,
+    PushRules,
+    Rules,
+    distance,
+)
 from kfcpo_lib.envs.safety_gym import make_stock
 from kfcpo_lib.envs.scenes import Scene
 from kfcpo_lib.envs.simulator import Readings, Simulator
@@ -134,6 +141,7 @@ class SafetyVecEnv:
         self._steps += 1
         self._undrawn += 1
         self._find_places(self._all)
+        self._find_touches()
         reward, achieved = self._rules.reward()
         cost = self._rules.cost()
         self._rules.tick()
@@ -161,6 +169,16 @@ class SafetyVecEnv:
         self._places[rows[:, None], scene.moving] = self._readings.xpos[
             rows[:, None], scene.moving_bodies
         ]
+
+    def _find_touches(self) -> None:
+        """What each agent touches; contacts are looked at only where something is near enough."""
+        scene, touched = self.scene, self._readings.touched
+        if scene.touchable:
+            touched[:] = False
+            apart = self._places[:, scene.touch_places, :2] - self._rules.agent_pos()[:, None, :2]
+            near = (distance(apart) <= scene.touch_distance).any(axis=1)
+            for i in np.flatnonzero(near):
+                self._simulators[i].touch()
 
     def _renew_goals(self, achieved: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """New goals where one was reached; [num_envs] whether none was found, which is the end."""

@@ -47,7 +47,7 @@ class World:
 
         Gives the model that compiling the XML of `config` would give.
         """
-        agent = np.r_[config["agent_xy"], self.agent_height]
+        agent = np.array([*config["agent_xy"], self.agent_height])
         _set_pose(model, "agent", agent, config["agent_rot"])
         for name, thing in {**config["geoms"], **config["free_geoms"]}.items():
             if name not in self.touchless:
@@ -87,7 +87,7 @@ def _set_pose(model: Any, name: str, pos: Array, rot: float) -> None:
     joint = model.body_jntadr[body]
     if joint >= 0 and model.jnt_type[joint] == int(mujoco.mjtJoint.mjJNT_FREE):
         start = model.jnt_qposadr[joint]
-        model.qpos0[start : start + 7] = model.qpos_spring[start : start + 7] = np.r_[pos, quat]
+        model.qpos0[start : start + 7] = model.qpos_spring[start : start + 7] = (*pos, *quat)
 
 
 def _drop_visuals(node: Any) -> None:
