@@ -34,7 +34,6 @@ TOY: dict[str, Any] = {
 RUNS: dict[str, Mapping[str, Any]] = {
     "numbers_mlp": {},
     "pixels_cnn": {"env_id": "PointMassPixels-v0", "network": "cnn"},
-    "pixels_mlp": {"env_id": "PointMassPixels-v0"},
     "flicker_gru": {"env_id": "PointMassFlickerWindow-v0", "network": "gru"},
     "flicker_now": {"env_id": "PointMassFlicker-v0"},
     "cheetah": {
@@ -44,7 +43,7 @@ RUNS: dict[str, Mapping[str, Any]] = {
         "kl_limit": 0.02,
         "num_envs": 10,
         "steps_per_epoch": 10_000,
-        "total_steps": 300_000,
+        "total_steps": 100_000,
         "hidden_sizes": (64, 64),
         "episodic_cost_window": 10,
     },
