@@ -104,7 +104,8 @@ def exact_block(policy: SharedPolicy, obs: Tensor) -> Tensor:
     weights = torch.arange(rows * columns).view(rows, columns)
     biases = rows * columns + torch.arange(rows).view(rows, 1)
     order = torch.cat([weights, biases], dim=1).reshape(-1)
-    return jacobian_fisher(policy, obs)[order][:, order]
+    fisher = jacobian_fisher(policy, obs)
+    return fisher[order[:, None], order]
 
 
 class Blocks(NamedTuple):
