@@ -85,8 +85,9 @@ class TrainConfig:
     gae_lambda: float = 0.95
     """lambda of generalised advantage estimation, for reward and cost."""
     critic_learning_rate: float = 1e-3
-    critic_passes: int = 10
-    """Passes over the epoch's data for each critic."""
+    critic_passes: int = 3
+    """Passes over the epoch's data for each critic: more fit its noise, and predict the costs of
+    fresh episodes worse."""
     critic_minibatch: int = 1_000
     episodic_cost_window: int = 40
     """W: the episodic cost is the mean over the last W finished whole episodes."""

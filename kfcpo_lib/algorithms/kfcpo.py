@@ -42,7 +42,7 @@ class Settings:
     delta_start: float = 2e-4
     """Trust-region size of the first steps, nats."""
     adaptive_delta: bool = True
-    damping: float = 1e-2
+    damping: float = 0.1
     factor_decay: float = 0.95
     factor_period: int = 1
     """T_s: minibatches between two refreshes of the factors."""
