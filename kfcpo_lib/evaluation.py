@@ -109,20 +109,11 @@ def evaluate(
     first_seed = EVALUATION_SEED if seed is None else seed
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    if actions not in ACTIONS:
-        raise ValueError(f"actions must be sampled or mean, got {actions!r}")
     if not 0 <= first_seed <= HIGHEST_SEED:
         raise ValueError(f"seed must be an integer from 0 to {HIGHEST_SEED}, got {seed!r}")
-    policy, normaliser, env_id = load_policy(run)
+    act = make_actor(run, "policy.pt", actions, first_seed)
+    env_id = load_policy(run)[2]
     cost_limit = Knobs(cost_limit=read_config(run)["settings"].get("cost_limit")).cost_limit
-    noise = torch.Generator().manual_seed(first_seed)
-
-    def act(obs: Array) -> Array:
-        distribution = policy(torch.from_numpy(normaliser(obs)))
-        chosen = distribution.sample(noise) if actions == "sampled" else distribution.mean
-        array: Array = chosen.double().numpy()
-        return array
-
     num_envs = min(episodes, MOST_ENVS)
     rounds = -(-episodes // num_envs)
     with closing(make_vec_env(env_id, num_envs, first_seed, num_threads=env_threads)) as env:
@@ -163,13 +154,41 @@ def stored_evaluation(run: str | Path, actions: str = "sampled") -> Evaluation:
     return Evaluation(actions, cost_limit, returns, costs)
 
 
-@torch.no_grad()
+def make_actor(
+    run: str | Path, name: str, actions: str, noise_seed: int
+) -> Callable[[Array], Array]:
+    """How a stored policy acts: from observations [num_envs, obs_dim] to actions.
+
+    Args:
+        run: the run's folder.
+        name: file of the policy in it.
+        actions: `sampled` from the policy, or its `mean`.
+        noise_seed: seed of the samples.
+
+    Raises:
+        ValueError: on another word for the actions, or if there is no readable policy.
+    """
+    if actions not in ACTIONS:
+        raise ValueError(f"actions must be sampled or mean, got {actions!r}")
+    policy, normaliser, _ = load_policy(run, name)
+    noise = torch.Generator().manual_seed(noise_seed)
+
+    @torch.no_grad()
+    def act(obs: Array) -> Array:
+        distribution = policy(torch.from_numpy(normaliser(obs)))
+        chosen = distribution.sample(noise) if actions == "sampled" else distribution.mean
+        array: Array = chosen.double().numpy()
+        return array
+
+    return act
+
+
 def play(env: VecEnv, act: Callable[[Array], Array], rounds: int) -> Array:
     """[num_envs, rounds, 2] return and cost of the first episodes of every environment."""
     totals = np.zeros((env.num_envs, 2))
     finished: list[list[Array]] = [[] for _ in range(env.num_envs)]
     obs = env.reset()
-    bar = tqdm(total=rounds * env.num_envs, unit="episode", leave=False, delay=2)
+    bar = tqdm(total=rounds * env.num_envs, unit="episode", leave=False, delay=2, disable=None)
     with one_torch_thread(), bar:
         while min(len(of_env) for of_env in finished) < rounds:
             result = env.step(act(obs))

@@ -218,8 +218,13 @@ class Training:
 
 def warmed_up(config: TrainConfig, knobs: Knobs, env_steps: int) -> Knobs:
     """A copy of the knobs for the next epoch, with k on its way to its full value."""
-    share = min(1.0, env_steps / config.steepness_warmup) if config.steepness_warmup else 1.0
-    return replace(knobs, steepness_k=knobs.steepness_k * WARMUP_START ** (1.0 - share))
+    return replace(knobs, steepness_k=knobs.steepness_k * warmup_share(config, env_steps))
+
+
+def warmup_share(config: TrainConfig, env_steps: int) -> float:
+    """What the steepness warm-up leaves of k in an epoch that begins at this step, in (0, 1]."""
+    done = min(1.0, env_steps / config.steepness_warmup) if config.steepness_warmup else 1.0
+    return float(WARMUP_START ** (1.0 - done))
 
 
 def run_epoch(config: TrainConfig, knobs: Knobs, training: Training) -> EpochReport:

@@ -17,7 +17,8 @@ def a_track(steps=4, hurt=True):
     path = np.linspace([0.0, 0.0], [1.0, 1.0], steps + 1)
     goal = np.where(np.arange(steps + 1)[:, None] < 2, [[1.0, 0.0]], [[0.0, 1.0]])
     sizes = {"goal": 0.3, "hazards": 0.2}
-    return Track(path, np.ones(steps), np.full(steps, float(hurt)), goal, np.eye(2), sizes)
+    hazards = {"hazards": np.eye(2)[None].repeat(steps + 1, axis=0)}
+    return Track(path, np.ones(steps), np.full(steps, float(hurt)), goal, hazards, sizes)
 
 
 @pytest.mark.parametrize("until", [None, 0, 2, 99])

@@ -299,14 +299,14 @@ def test_a_saved_state_continues_to_the_same_bits(stagger: bool) -> None:
     for other in (twin, env):  # saved does not move on: it can be used twice
         other.set_state(saved)
         np.testing.assert_array_equal(rolled(other, 450, seed=1), expected)
-        np.testing.assert_array_equal(other.layout()["goal"], other.goal)
+        np.testing.assert_array_equal(other.layout()["objects"]["goal"][:, 0], other.goal)
 
 
 def test_layout_is_a_copy() -> None:
     env = placed((0.0, 0.0))
     layout = env.layout()
-    assert set(layout) == {"agent", "goal", "hazards"}
-    for array in layout.values():
+    assert set(layout["objects"]) == set(layout["sizes"]) == {"goal", "hazards"}
+    for array in (layout["agent"], *layout["objects"].values()):
         array += 5.0
     assert env.position.tolist() == [[0.0, 0.0]]
     assert env.goal.tolist() == [[1.4, 1.4]]

@@ -18,7 +18,8 @@ def moved(explorer, **values):
 def track(shift):
     path = np.linspace([0.0, 0.0], [1.0, shift], 21)
     sizes = {"goal": 0.3, "hazards": 0.2}
-    return Track(path, np.ones(20), np.zeros(20), np.ones((21, 2)), np.eye(2), sizes)
+    hazards = {"hazards": np.eye(2)[None].repeat(21, axis=0)}
+    return Track(path, np.ones(20), np.zeros(20), np.ones((21, 2)), hazards, sizes)
 
 
 def test_the_agents_walk():

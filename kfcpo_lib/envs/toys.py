@@ -119,11 +119,11 @@ class PointMassVecEnv:
         return self.random.uniform(-HALF_WIDTH, HALF_WIDTH, (int(which.sum()), 2))
 
     def layout(self) -> dict[str, Any]:
-        """Where everything is, for drawing from above."""
+        """Where everything is, for drawing from above; as of `SafetyVecEnv`."""
         return {
             "agent": self.position.copy(),
-            "goal": self.goal.copy(),
-            "hazards": self.hazards.copy(),
+            "objects": {"goal": self.goal[:, None].copy(), "hazards": self.hazards.copy()},
+            "sizes": {"goal": GOAL_RADIUS, "hazards": HAZARD_RADIUS},
         }
 
     def state(self) -> dict[str, Any]:
