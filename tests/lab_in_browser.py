@@ -58,15 +58,19 @@ class Lab:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
+        with self.log.open("w") as log:
+            words = [sys.executable, "-m", *self.words(root)]
+            self.process = subprocess.Popen(words, env=_environ(home), stdout=log, stderr=log)
+
+    def words(self, root: Path) -> list[str]:
+        """What starts the server."""
         words = [
-            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--ip=127.0.0.1"),
-            *(f"--port={self.port}", "--ServerApp.port_retries=0", "--expose-app-in-browser"),
+            *("jupyterlab", "--no-browser", "--ip=127.0.0.1", f"--port={self.port}"),
+            *("--ServerApp.port_retries=0", "--expose-app-in-browser"),
             *(f"--ServerApp.root_dir={root}", f"--IdentityProvider.token={self.token}"),
         ]
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            words.append("--allow-root")
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(words, env=_environ(home), stdout=log, stderr=log)
+        is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+        return [*words, "--allow-root"] if is_root else words
 
     def wait_until_up(self) -> None:
         give_up = time.monotonic() + LIMIT
@@ -102,6 +106,28 @@ class Lab:
             self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
+
+
+class Voila(Lab):
+    """A server that shows the notebooks of a folder as apps, without their code."""
+
+    def words(self, root: Path) -> list[str]:
+        return [
+            *("voila", "--no-browser", "--Voila.ip=127.0.0.1", f"--port={self.port}"),
+            *("--Voila.port_retries=0", str(root)),
+        ]
+
+    def wait_until_up(self) -> None:
+        give_up = time.monotonic() + LIMIT
+        while time.monotonic() < give_up and self.process.poll() is None:
+            with socket.socket() as knock:
+                if knock.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.1)
+        raise RuntimeError(f"Voila did not start:\n{self.log.read_text()}")
+
+    def address(self, notebook: str) -> str:
+        return f"http://127.0.0.1:{self.port}/voila/render/{notebook}"
 
 
 def _environ(home: Path) -> dict[str, str]:

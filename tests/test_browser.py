@@ -91,9 +91,9 @@ def test_notebook_in_the_browser(master, desk, lab, page):
 
 
 def said_to_have(master):
-    """How many widgets the committed notebook shows."""
+    """How many explorers the committed notebook shows."""
     outputs = [output for cell in code_cells(read(master)) for output in cell.outputs]
-    return sum("application/vnd.jupyter.widget-view+json" in o.get("data", {}) for o in outputs)
+    return sum(o.get("data", {}).get("text/plain", "").startswith("Explorer(") for o in outputs)
 
 
 def turn_everything(page, explorer):

@@ -25,6 +25,7 @@ from kfcpo_lib.plots.style import (
     REWARD,
     ROLLBACK,
     SECOND,
+    fix_margins,
     label,
     legend,
     new_figure,
@@ -65,7 +66,7 @@ def draw_instruments(runs: Runs, whole: Runs | None = None) -> Figure:
         whole: name -> the run to its end; drawn faintly behind.
     """
     figure, axes = new_figure(2, 3, width=4.4, height=3.35)
-    _fixed(figure, left=0.055, right=0.985, bottom=0.095, top=0.94, wspace=0.24, hspace=0.42)
+    fix_margins(figure, left=0.055, right=0.985, bottom=0.095, top=0.94, wspace=0.24, hspace=0.42)
     (to_return, to_cost, to_weights), (to_sigmoid, to_kl, to_angle) = axes
     whole = whole or runs
     _curves(to_return, runs, whole, "return_mean", REWARD)
@@ -99,7 +100,7 @@ def draw_stage(tracks: Mapping[str, Track], step: int, trail: int = 1_000) -> Fi
         trail: so many of the last steps are drawn.
     """
     figure, axes = new_figure(1, len(tracks), width=4.6, height=5.4)
-    _fixed(figure, left=0.1 / len(tracks), right=0.99, bottom=0.2, top=0.89, wspace=0.16)
+    fix_margins(figure, left=0.1 / len(tracks), right=0.99, bottom=0.2, top=0.89, wspace=0.16)
     panels = np.atleast_1d(axes)
     reach = 0.3 + max(_extent(track) for track in tracks.values())
     for panel, (name, track) in zip(panels, tracks.items(), strict=True):
@@ -114,11 +115,6 @@ def draw_stage(tracks: Mapping[str, Track], step: int, trail: int = 1_000) -> Fi
     rows: dict[str, Any] = {"loc": "lower center", "ncols": 3 * len(tracks), "frameon": False}
     figure.legend(*names, fontsize=SMALL, columnspacing=1.0, handletextpad=0.3, **rows)
     return figure
-
-
-def _fixed(figure: Figure, **margins: float) -> None:
-    figure.set_layout_engine(None)
-    figure.subplots_adjust(**margins)
 
 
 def _thinned(steps: Any, values: Any) -> tuple[Array, Array]:

@@ -55,13 +55,14 @@ def fix_margins(
     bottom: float = 0.16,
     top: float = 0.9,
     wspace: float = 0.2,
+    hspace: float = 0.2,
 ) -> Figure:
     """Margins that are given, as shares of the figure, instead of found by the layout engine.
 
     The engine draws everything twice; an explorer's picture has no time for that.
     """
     figure.set_layout_engine(None)
-    figure.subplots_adjust(left=left, right=right, bottom=bottom, top=top, wspace=wspace)
+    figure.subplots_adjust(left, bottom, right, top, wspace, hspace)
     return figure
 
 

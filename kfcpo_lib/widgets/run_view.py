@@ -80,6 +80,6 @@ class RunView(ipywidgets.VBox):  # type: ignore[misc]
 
 def _picture(alt: str) -> ipywidgets.Image:
     picture = ipywidgets.Image(format="png", tooltip=alt)
-    picture.add_class("kfcpo-picture")
+    picture.add_class("kfcpo-view")
     picture.layout = ipywidgets.Layout(max_width="100%", align_self="flex-start")
     return picture
