@@ -18,7 +18,7 @@ from kfcpo_lib.benchmarks import parts
 from kfcpo_lib.cmdp import FLOODED_TOWN, solve
 from kfcpo_lib.kfac import KFAC
 from kfcpo_lib.plots import blending, cmdps, from_scratch, kfac, natural_gradients, rollback, start
-from kfcpo_lib.plots.learning import learning_curves, save_learning_curves
+from kfcpo_lib.plots.learning import save_learning_curves
 from kfcpo_lib.plots.style import png
 from kfcpo_lib.widgets import policy_gradients
 from kfcpo_lib.widgets.cmdps import draw_ascent_at, draw_front_at, flooded_town
@@ -84,7 +84,6 @@ def four_controllers() -> Figure:
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     "00_lidar": lambda: start.draw_lidar(distance=1.5, angle=0.0),
-    "00_two_agents": lambda: learning_curves([RUNS / "start" / "trpo", RUNS / "start" / "kfcpo"]),
     "01_baseline": lambda: policy_gradients.draw_estimates_at(batch_size=10, reward_offset=4.0),
     "01_gae": lambda: policy_gradients.draw_gae_at(gae_lambda=0.9, critic_error=0.5),
     "02_paths": paths_in_three_coordinates,

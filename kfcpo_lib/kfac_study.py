@@ -186,15 +186,27 @@ class Drift(NamedTuple):
         return cls(kfac, moments)
 
     def replay(
-        self, damping: float, decay: float, inverse_period: int = 1
+        self,
+        damping: float,
+        decay: float,
+        inverse_period: int = 1,
+        statistics_period: int = 1,
     ) -> tuple[list[float], list[float]]:
-        """Per update: step quality of K-FAC, and relative error of its averaged factors."""
+        """Per update: step quality of K-FAC, and relative error of its averaged factors.
+
+        Args:
+            damping: added to the products of eigenvalues.
+            decay: of the factors' moving averages.
+            inverse_period: T_f, updates from one eigendecomposition to the next.
+            statistics_period: T_s, updates from one minibatch that K-FAC looks at to the next.
+        """
         self.kfac.damping = damping
         qualities, errors = [], []
         for update, moment in enumerate(self.moments):
-            keep, fresh = decay if update else 0.0, update % inverse_period == 0
-            for block, factors in zip(self.kfac.blocks, moment.seen_factors, strict=True):
-                _average_in(block, factors, keep, fresh)
+            if update % statistics_period == 0:
+                _average_in(self.kfac.blocks, moment.seen_factors, decay if update else 0.0)
+            if update % inverse_period == 0:
+                _decompose(self.kfac.blocks)
             x = self.kfac.precondition(moment.gradient)
             length = float((x @ moment.judge @ x).sqrt())
             qualities.append(float(moment.gradient @ x) / (moment.best * length))
@@ -224,13 +236,14 @@ def _factor_error(blocks: list[KroneckerBlock], truth: Factors) -> float:
     return float((wrong.clamp(min=0) / size).sqrt())
 
 
-def _average_in(
-    block: KroneckerBlock, factors: tuple[Tensor, Tensor], keep: float, fresh: bool
-) -> None:
-    a, g = factors
-    block.input_factor = block.input_factor * keep + a * (1 - keep)
-    block.output_factor = block.output_factor * keep + g * (1 - keep)
-    if fresh:
+def _average_in(blocks: list[KroneckerBlock], factors: Factors, keep: float) -> None:
+    for block, (a, g) in zip(blocks, factors, strict=True):
+        block.input_factor = block.input_factor * keep + a * (1 - keep)
+        block.output_factor = block.output_factor * keep + g * (1 - keep)
+
+
+def _decompose(blocks: list[KroneckerBlock]) -> None:
+    for block in blocks:
         block.decompose()
 
 

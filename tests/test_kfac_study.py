@@ -70,6 +70,17 @@ def test_replay_agrees_with_the_library() -> None:
     assert errors[0] == pytest.approx(error)
 
 
+def test_statistics_period_as_long_as_the_drift_keeps_the_first_minibatch() -> None:
+    drift = kfac_study.Drift.simulate(updates=4)
+    drift.replay(damping=0.01, decay=0.8, statistics_period=4)
+    for block, (a, g) in zip(drift.kfac.blocks, drift.moments[0].seen_factors, strict=True):
+        torch.testing.assert_close(block.input_factor, a)
+        torch.testing.assert_close(block.output_factor, g)
+    rare, frequent = (drift.replay(0.01, 0.8, statistics_period=period)[1] for period in (3, 1))
+    assert rare[0] == frequent[0]
+    assert rare[1] != frequent[1]
+
+
 def test_costs_grow_as_they_should() -> None:
     small, large = (kfac_study.cost_of((60, n, n, 2), 2_000) for n in (64, 256))
     assert small["K-FAC"] < small["conjugate gradient"] < small["dense matrix"]

@@ -4,6 +4,7 @@ nbval compares what cells print with what they printed; here is what nbval does 
 """
 
 import ast
+import base64
 import copy
 import json
 import re
@@ -15,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from kfcpo_lib.editions import student_edition
 
 LARGEST = 1_500_000  # bytes
+WIDEST = 1_200  # pixels; on a page of 1280 a wider one shrinks until nobody can read it
 SLIDES = {"slide", "subslide", "fragment", "skip", "notes"}
 MACHINE = re.compile(
     r"/(?:home|root|Users|tmp|work|opt|usr)/\w|\b[A-Z]:\\|site-packages|ipykernel_"
@@ -79,8 +81,15 @@ def faults_of_code(cell):
             yield f"a picture that is no PNG: {kinds}"
         if "image/png" in data and not output.metadata.get("image/png", {}).get("alt"):
             yield "a picture without text alternative: use show(figure, alt=...)"
+        if (width := width_of(data.get("image/png", ""))) > WIDEST:
+            yield f"a picture of {width} pixels, wider than a page"
         if WIDGET in data and "nbval-ignore-output" not in cell.metadata.get("tags", []):
             yield "a widget without the tag nbval-ignore-output"
+
+
+def width_of(picture):
+    """Pixels, from the header of a PNG in base64; 0 if there is none."""
+    return int.from_bytes(base64.b64decode(picture)[16:20], "big")
 
 
 def faults_of_shows(cell):
@@ -132,9 +141,10 @@ def make_good():
     return copy.deepcopy(notebook)
 
 
-def picture(kind, alt="Two dots and two more dots."):
+def picture(kind, alt="Two dots and two more dots.", width=WIDEST):
     metadata = {kind: {"alt": alt}} if alt else {}
-    return new_output("display_data", data={kind: "aGk="}, metadata=metadata)
+    header = base64.b64encode(16 * b"." + width.to_bytes(4, "big")).decode()
+    return new_output("display_data", data={kind: header}, metadata=metadata)
 
 
 def set_output(output):
@@ -173,6 +183,7 @@ def test_good_notebook_has_no_faults():
         (set_output(new_output("error", ename="KeyError", evalue="")), "stops with KeyError"),
         (set_output(picture("image/svg+xml")), "no PNG"),
         (set_output(picture("image/png", alt="")), "without text alternative"),
+        (set_output(picture("image/png", width=WIDEST + 1)), "of 1201 pixels, wider than a page"),
         (set_output(new_output("display_data", data={WIDGET: {}})), "a widget without the tag"),
         (set_in_cell("source", "show(figure)"), "without a sentence"),
         (set_in_cell("source", "show(figure, 'dots')"), "without a sentence"),

@@ -10,7 +10,10 @@ from kfcpo_lib.widgets import kfac as widgets
 
 MOVES = [
     (widgets.block_explorer, {"layer": "layer 2", "bend": "none (linear)", "count": 5}),
-    (widgets.drift_explorer, {"log_damping": -3.0, "decay": 0.5, "inverse_period": 5}),
+    (
+        widgets.drift_explorer,
+        {"log_damping": -3.0, "decay": 0.5, "inverse_period": 5, "statistics_period": 4},
+    ),
 ]
 
 

@@ -81,8 +81,9 @@ def draw_blending(
 
 def draw_blend(angle: float, cost_weight: float, conflicts: Sequence[str]) -> Figure:
     """The same two directions, blended after each way to resolve their conflict."""
-    figure, axes = new_figure(1, len(conflicts), width=4.5, height=4.4)
-    for panel, conflict in zip(np.atleast_1d(axes), conflicts, strict=True):
+    rows = -(-len(conflicts) // 2)
+    figure, axes = new_figure(rows, 2, width=5.2, height=3.9)
+    for panel, conflict in zip(axes.flat, conflicts, strict=True):
         _blend_picture(panel, angle, cost_weight, conflict)
     return figure
 
@@ -116,17 +117,17 @@ def draw_metric(stretch: float, angle: float) -> Figure:
 
 def draw_controllers(traces: Mapping[str, Trace], cost_limit: float, centre: float) -> Figure:
     """Cost (above) and cost weight (below) over the epochs, one column a controller."""
-    figure, axes = new_figure(2, len(traces), width=3.7, height=2.9)
+    figure, axes = new_figure(2, len(traces), width=2.8, height=2.9)
     for column, (name, trace) in zip(axes.T, traces.items(), strict=True):
         _cost_curve(column[0], trace, cost_limit, centre)
-        label(column[0], name, "", "episodic cost")
+        label(column[0], name.replace(": ", ":\n"), "", "episodic cost")
         column[1].plot(trace.cost_weight, color=COST, lw=1.8)
         column[1].set_ylim(-0.05, 1.05)
         label(column[1], "", "epoch", r"cost weight $w_c$")
     for row in axes:
         for panel in row[1:]:
             panel.set_ylabel("")
-    legend(axes[0, 0], loc="lower right")
+    legend(axes[0, -1], loc="upper right")
     return figure
 
 
@@ -194,7 +195,7 @@ def draw_noise(
     steepness: Sequence[float], swing: Sequence[float], offset: Sequence[float], cost_noise: float
 ) -> Figure:
     """The price of steepness and of its lack: flipping weights, and a cost far from its centre."""
-    figure, (left, right) = new_figure(1, 2, width=6.0, height=4.4)
+    figure, (left, right) = new_figure(1, 2, width=5.6, height=4.4)
     fine = np.geomspace(min(steepness), max(steepness), 80)
     low, high = zip(*(weight_noise(k, 0.5, cost_noise) for k in fine), strict=True)
     left.fill_between(fine, low, high, color=COST, alpha=0.3, label="90 % of the epochs")
@@ -207,6 +208,8 @@ def draw_noise(
     for axes in (left, right):
         axes.set_xscale("log")
     right.set_yscale("log")
+    left.set_ylim(-0.3, 1.05)
+    left.set_yticks([0.0, 0.25, 0.5, 0.75, 1.0])
     legend(left, loc="lower right")
     legend(right, loc="best")
     return figure
@@ -265,6 +268,7 @@ def _blend_picture(axes: Axes, angle: float, cost_weight: float, conflict: str) 
     _arrow(axes, cost, COST, "cost")
     _arrow(axes, blended, COMMITTED, "blend", width=0.022, inside=True)
     _square(axes, 1.45)
+    axes.set_ylim(-0.25, 1.35)
     gain, relief = blended @ reward, blended @ cost
     label(axes, conflict, f"return {gain:+.2f}, safety {relief:+.2f}", "")
 
@@ -307,4 +311,4 @@ def _square(axes: Axes, half: float) -> None:
 def _cost_curve(axes: Axes, trace: Trace, cost_limit: float, centre: float) -> None:
     axes.plot(trace.cost, color=COST, lw=2, label="cost")
     _limits(axes.axhline, cost_limit, centre)
-    axes.set_ylim(0, max(2.0 * cost_limit, 1.1 * max(trace.cost)))
+    axes.set_ylim(0, max(2.0 * cost_limit, 1.35 * max(trace.cost)))

@@ -1,9 +1,11 @@
 """Pictures of notebook 04: a flooded town, its policies, and the price of safety."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -44,10 +46,10 @@ def draw_town(rows: Sequence[str]) -> Figure:
 
 
 def draw_policies(
-    rows: Sequence[str], cmdp: CMDP, policies: Mapping[str, Array], *, width: float = 6.4
+    rows: Sequence[str], cmdp: CMDP, policies: Mapping[str, Array], *, width: float = 5.6
 ) -> Figure:
     """Each policy on the map: visits as shades, actions as arrows, a ring round a coin."""
-    figure, axes = new_figure(1, len(policies), width=width, height=0.62 * width)
+    figure, axes = new_figure(1, len(policies), width=width, height=0.66 * width)
     for panel, (title, policy) in zip(np.atleast_1d(axes), policies.items(), strict=True):
         _policy(panel, rows, cmdp, policy)
         panel.set_title(title, fontsize=FONT_SIZE)
@@ -94,7 +96,7 @@ def draw_limit(
     rows: Sequence[str], cmdp: CMDP, corners: Sequence[Solution], limit: float, best: Solution
 ) -> Figure:
     """A cost limit on the front (left), and the best policy inside it on the map (right)."""
-    figure, (left, right) = new_figure(1, 2, width=6.0, height=4.2)
+    figure, (left, right) = new_figure(1, 2, width=5.6, height=4.0)
     _front(left, corners)
     _limit_line(left.axvline, limit)
     left.axvspan(limit, 1.08 * corners[-1].expected_cost, color=COST, alpha=0.1, hatch="//")
@@ -115,7 +117,7 @@ def draw_choice(limits: Array, returns: Array, prices: Array, free_cost: float) 
         limits: [N] cost limits; `returns` and `prices` [N] belong to them.
         free_cost: the cost of the best policy without a limit.
     """
-    figure, (left, right) = new_figure(1, 2, width=5.8, height=4.2)
+    figure, (left, right) = new_figure(1, 2, width=5.6, height=4.2)
     left.plot(limits, 100 * returns / returns.max(), color=REWARD, lw=2.5)
     label(left, "What is left of the return", "cost limit C", "% of the unlimited return")
     right.step(limits, prices, where="post", color=MARGIN, lw=2.5)
@@ -135,16 +137,14 @@ def draw_choice(limits: Array, returns: Array, prices: Array, free_cost: float) 
 
 def draw_ruler(corners: Sequence[Solution], limit: float, multiplier: float) -> Figure:
     """A price as a ruler laid on the front (left), and the dual function it makes (right)."""
-    figure, (left, right) = new_figure(1, 2, width=6.0, height=4.4)
+    figure, (left, right) = new_figure(1, 2, width=5.6, height=4.4)
     costs, returns = _values(corners)
     best = int(np.argmax(returns - multiplier * costs))
     height = returns[best] - multiplier * (costs[best] - limit)
     _front(left, corners)
     reach = np.array([-0.2, 1.08 * costs[-1]])
     ruler = returns[best] + multiplier * (reach - costs[best])
-    left.plot(
-        reach, ruler, "--", color=MARGIN, lw=2, label=rf"ruler of slope $\mu$ = {multiplier:.3f}"
-    )
+    left.plot(reach, ruler, "--", color=MARGIN, lw=2, label=f"ruler of slope μ = {multiplier:.3f}")
     _limit_line(left.axvline, limit)
     left.plot(costs[best], returns[best], "s", color=COMMITTED, ms=12, mec="white")
     left.plot(limit, height, "o", color=MARGIN, ms=11, mec="black", zorder=5)
@@ -186,7 +186,7 @@ def draw_ascent(costs: Array, multipliers: Array, limit: float, price: float) ->
         limit: the cost limit C.
         price: the multiplier of the exact solution.
     """
-    figure, (left, right) = new_figure(1, 2, width=6.0, height=4.0)
+    figure, (left, right) = new_figure(1, 2, width=5.6, height=4.0)
     steps = np.arange(1, len(costs) + 1)
     left.plot(steps, costs, ".-", color=COST, lw=0.6, ms=4, alpha=0.7, label="this answer")
     left.plot(steps, np.cumsum(costs) / steps, color=COMMITTED, lw=3, label="mean so far")
@@ -197,14 +197,14 @@ def draw_ascent(costs: Array, multipliers: Array, limit: float, price: float) ->
     right.plot(steps, multipliers, color=MARGIN, lw=1.5, label=r"$\mu_t$")
     right.axhline(price, color=LIMIT, ls=":", lw=2, label=r"exact price $\mu^*$")
     label(right, "The price hunts for its value", "iteration", r"multiplier $\mu$")
-    right.set_ylim(0, max(1.6 * price, 1.15 * multipliers.max()))
+    right.set_ylim(0, max(1.6 * price, 1.15 * multipliers.max(), 0.01))
     legend(right, loc="lower right")
     return fix_margins(figure, wspace=0.22)
 
 
 def draw_episodes(costs: Mapping[str, Array], limit: float) -> Figure:
     """Single episodes' costs of some policies, as shares of all episodes."""
-    figure, axes = new_figure(1, len(costs), width=4.6, height=3.8)
+    figure, axes = new_figure(1, len(costs), width=3.7, height=4.0)
     highest = int(max(sample.max() for sample in costs.values()))
     edges = np.arange(-0.5, highest + 1.5)
     for panel, (name, sample) in zip(np.atleast_1d(axes), costs.items(), strict=True):
@@ -213,7 +213,7 @@ def draw_episodes(costs: Mapping[str, Array], limit: float) -> Figure:
         panel.axvline(limit + 0.5, color=LIMIT, lw=2, label="limit C")
         panel.axvline(sample.mean(), color=COST, ls="--", lw=2, label=f"mean {sample.mean():.2f}")
         above = 100.0 * (sample > limit).mean()
-        label(panel, f"{name}\n{above:.0f} % of episodes above C", "cost of an episode", "")
+        label(panel, f"{name}\n{above:.0f} % above C", "cost of an episode", "")
         panel.set_ylim(0, 100)
         legend(panel, loc="upper right")
     np.atleast_1d(axes)[0].set_ylabel("% of episodes", fontsize=FONT_SIZE)
@@ -271,28 +271,28 @@ def _dual(axes: Axes, corners: Sequence[Solution], limit: float) -> None:
 
 def _map(axes: Axes, rows: Sequence[str]) -> None:
     """The town without colours on its free cells, as nothing has been visited yet."""
-    for row, text in enumerate(rows):
-        for column, letter in enumerate(text):
-            _cell(axes, column, row, letter)
+    walls, free, flooded = (_cells(rows, letters) for letters in ("#", ".xSG", "x"))
+    axes.add_collection(PatchCollection(walls, fc="#444444", ec="#444444"))
+    axes.add_collection(PatchCollection(free, fc="none", ec="#BBBBBB", lw=0.8))
+    water: dict[str, Any] = {"fc": "none", "ec": COST, "hatch": "...", "lw": 1.8, "zorder": 3}
+    axes.add_collection(PatchCollection(flooded, **water))
+    for letter, color in (("S", LIMIT), ("G", COMMITTED)):
+        for x, y in _places(rows, letter):
+            style: dict[str, Any] = {"fontsize": FONT_SIZE, "weight": "bold", "va": "top"}
+            axes.text(x - 0.42, y - 0.4, letter, color=color, **style)
     axes.set_xlim(-0.6, len(rows[0]) - 0.4)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_aspect("equal")
     axes.axis("off")
 
 
-def _cell(axes: Axes, x: int, y: int, letter: str) -> None:
-    corner = (x - 0.5, y - 0.5)
-    if letter == "#":
-        axes.add_patch(Rectangle(corner, 1, 1, fc="#444444", ec="#444444"))
-        return
-    axes.add_patch(Rectangle(corner, 1, 1, fc="none", ec="#BBBBBB", lw=0.8))
-    if letter == "x":
-        axes.add_patch(Rectangle(corner, 1, 1, fc="none", ec=COST, hatch="...", lw=1.8, zorder=3))
-    if letter in "SG":
-        color = COMMITTED if letter == "G" else LIMIT
-        axes.text(
-            x - 0.42, y - 0.4, letter, color=color, fontsize=FONT_SIZE, weight="bold", va="top"
-        )
+def _places(rows: Sequence[str], letters: str) -> list[tuple[int, int]]:
+    """(column, row) of every cell with one of these letters."""
+    return [(x, y) for y, text in enumerate(rows) for x, c in enumerate(text) if c in letters]
+
+
+def _cells(rows: Sequence[str], letters: str) -> list[Rectangle]:
+    return [Rectangle((x - 0.5, y - 0.5), 1, 1) for x, y in _places(rows, letters)]
 
 
 def _shade(axes: Axes, rows: Sequence[str], visits: Array) -> None:
@@ -309,17 +309,21 @@ def _policy(axes: Axes, rows: Sequence[str], cmdp: CMDP, policy: Array) -> None:
     _shade(axes, rows, visits)
     goal = [cell for cell, letter in enumerate("".join(rows)) if letter == "G"]
     shown = [cell for cell in np.flatnonzero(visits > SEEN) if cell not in goal]
-    steps = np.array(list(MOVES.values()))
     places = [(cell, move) for cell in shown for move in range(4) if policy[cell, move] > COIN]
-    for cell, move in places:
-        y, x = divmod(cell, len(rows[0]))
-        chance = policy[cell, move]
-        reach = (0.2 + (0.5 if chance > 1 - COIN else 0.25) * chance) * steps[move][::-1]
-        tail = (x, y) if chance < 1 - COIN else (x, y) - reach / 2
-        axes.annotate(
-            "", tail + reach, tail, zorder=4,
-            arrowprops={"arrowstyle": "-|>", "color": LIMIT, "lw": 2, "shrinkA": 0, "shrinkB": 0},
-        )  # fmt: skip
+    cells, moves = np.array(places).T
+    chance = policy[cells, moves][:, None]
+    sure = chance > 1 - COIN
+    steps = np.array(list(MOVES.values()))[moves][:, ::-1]
+    reach = (0.2 + np.where(sure, 0.5, 0.25) * chance) * steps
+    tails = np.stack([cells % len(rows[0]), cells // len(rows[0])], axis=1) - sure * reach / 2
+    tip: dict[str, Any] = {
+        "angles": "xy",
+        "scale_units": "xy",
+        "scale": 1,
+        "width": 0.007,
+        "zorder": 4,
+    }
+    axes.quiver(*tails.T, *reach.T, color=LIMIT, **tip)
     for cell in coin_cells(cmdp, policy):
         y, x = divmod(cell, len(rows[0]))
         axes.plot(x, y, "o", ms=34, mfc="none", mec=MARGIN, mew=3, zorder=5)

@@ -123,11 +123,11 @@ def kl_at(plane: Plane, point: Array) -> float:
 
 def draw_map() -> Figure:
     """The components, and the critical path from the rollout to commit or rollback."""
-    figure, axes = new_figure(width=11.5, height=7.0)
+    figure, axes = new_figure(width=10.6, height=7.0)
     frame = FancyBboxPatch((0.1, 0.2), 10.4, 4.35, boxstyle="round,pad=0.05", fill=False)
     frame.set(linestyle="--", edgecolor=NEUTRAL, linewidth=1.5)
     axes.add_patch(frame)
-    axes.text(5.2, 4.66, "for each minibatch", ha="center", fontsize=SMALL, color=NEUTRAL)
+    axes.text(5.2, 4.66, "for each minibatch", ha="center", fontsize=FONT_SIZE, color=NEUTRAL)
     for start, end in itertools.pairwise(PATH):
         _arrow(axes, start, end)
     for start, end in (("blend", "step"), ("step", "check")):
@@ -180,7 +180,7 @@ def draw_episode(
 
 def draw_factors(pairs: Sequence[tuple[Tensor, Tensor]]) -> Figure:
     """Both Kronecker factors of each layer, and how fast their eigenvalues fall."""
-    figure, axes = new_figure(2, len(pairs) + 1, width=3.4, height=3.1)
+    figure, axes = new_figure(2, len(pairs) + 1, width=2.75, height=3.0)
     for column, (input_factor, output_factor) in enumerate(pairs):
         for row, (factor, name) in enumerate(((input_factor, "A"), (output_factor, "G"))):
             panel = axes[row, column]
@@ -210,8 +210,8 @@ def draw_plane(
     conflict: str = "project_cost",
 ) -> Figure:
     """One trial step in the plane of its two directions, with the predicted and the true KL."""
-    figure, axes = new_figure(width=6.2, height=5.8)
-    fix_margins(figure, left=0.14, right=0.97, bottom=0.11, top=0.93)
+    figure, axes = new_figure(width=6.4, height=6.4)
+    fix_margins(figure, left=0.15, right=0.97, bottom=0.18, top=0.93)
     delta = 10.0**log10_delta
     nu = float(np.sqrt(2.0 * delta))
     step = nu * _unit(_blend(plane, cost_weight, conflict))
@@ -237,7 +237,8 @@ def draw_plane(
     axes.plot([], [], color=LIMIT, lw=2.2, label=r"true KL = $\varepsilon_{KL}$")
     axes.plot([], [], "--", color=SECOND, lw=2, label=r"predicted KL = $\delta$")
     axes.plot([], [], "o" if kept else "X", color=color, ms=10, label=f"step: {verdict}")
-    legend(axes, loc="lower left")
+    below = {"loc": "upper center", "bbox_to_anchor": (0.47, -0.11), "frameon": False}
+    legend(axes, ncols=3, columnspacing=0.9, handletextpad=0.4, **below)
     return figure
 
 
@@ -265,7 +266,7 @@ def draw_part(
     runs: Mapping[str, Sequence[pd.DataFrame]], part: str, against: str = "full", window: int = 5
 ) -> Figure:
     """Return, cost and KL of the runs without one part, beside the runs of another kind."""
-    figure, axes = new_figure(1, 3, width=4.0, height=3.8)
+    figure, axes = new_figure(1, 3, width=3.7, height=3.8)
     fix_margins(figure, left=0.05, right=0.99, bottom=0.16, top=0.9, wspace=0.22)
     columns = ("return_mean", "episodic_cost_mean", "kl")
     kinds = ((against, NEUTRAL, "--"), (part, COMMITTED, "-"))
@@ -341,7 +342,7 @@ def _box(axes: Axes, x: float, y: float, text: str, color: str) -> None:
     box = FancyBboxPatch(corner, 2 * half_width, 2 * half_height, boxstyle="round,pad=0.08")
     box.set(facecolor="white", edgecolor=color, linewidth=2.2, zorder=3)
     axes.add_patch(box)
-    axes.text(x, y, text, ha="center", va="center", fontsize=FONT_SIZE - 1, color=LIMIT, zorder=4)
+    axes.text(x, y, text, ha="center", va="center", fontsize=FONT_SIZE + 1, color=LIMIT, zorder=4)
 
 
 def _arrow(axes: Axes, start: str, end: str, text: str = "", color: str = LIMIT) -> None:
@@ -350,7 +351,7 @@ def _arrow(axes: Axes, start: str, end: str, text: str = "", color: str = LIMIT)
     axes.annotate("", (x1, y1), (x0, y0), arrowprops=style, zorder=2)
     if text:
         up = 0.24 if y1 > y0 else -0.36
-        axes.text((x0 + x1) / 2 - 0.12, (y0 + y1) / 2 + up, text, color=color, fontsize=SMALL)
+        axes.text((x0 + x1) / 2 - 0.3, (y0 + y1) / 2 + up, text, color=color, fontsize=FONT_SIZE)
 
 
 def _edge(box: str, towards: str) -> tuple[float, float]:
@@ -367,4 +368,4 @@ def _weights_arrow(axes: Axes) -> None:
     style = {"arrowstyle": "-|>", "color": COST, "lw": 1.8, "mutation_scale": 16}
     style |= {"connectionstyle": "arc3,rad=0.12", "linestyle": "-"}
     axes.annotate("", (1.75, 4.2), (3.6, 5.38), arrowprops=style, zorder=2)
-    axes.text(2.1, 4.98, r"$c_{ep} \rightarrow w_c$", color=COST, fontsize=SMALL, ha="center")
+    axes.text(2.1, 4.98, r"$c_{ep} \rightarrow w_c$", color=COST, fontsize=FONT_SIZE, ha="center")

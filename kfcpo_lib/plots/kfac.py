@@ -42,7 +42,7 @@ def matrices(
     pictures: Mapping[str, ArrayLike],
     borders: Sequence[int] = (),
     names: Sequence[str] = (),
-    width: float = 4.8,
+    width: float = 3.7,
     logarithmic: bool = True,
 ) -> Figure:
     """Matrices side by side in one colour scale: red positive, blue negative, white zero.

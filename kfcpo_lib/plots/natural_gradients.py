@@ -75,8 +75,8 @@ def density_pair(axes: Axes, old: Policy, new: Policy, title: str) -> None:
     draw_density(axes, old, x, "old policy", old=True)
     draw_density(axes, new, x, "new policy", old=False)
     label(axes, title, "action a", "density")
-    axes.set_ylim(bottom=0)
-    legend(axes, loc="upper right")
+    axes.set_ylim(0, 1.3 * axes.get_ylim()[1])
+    legend(axes, loc="upper right", ncols=2)
 
 
 def density_pairs(pairs: Sequence[tuple[Policy, Policy]]) -> Figure:
@@ -112,7 +112,7 @@ def kl_against_quadratic(
     sizes: Array, forward: Array, backward: Array, quadratic: Array, title: str
 ) -> Figure:
     """KL both ways along one direction, and the parabola that Fisher's matrix draws."""
-    figure, (wide, close) = new_figure(1, 2, width=5.8)
+    figure, (wide, close) = new_figure(1, 2, width=5.6)
     near = np.abs(sizes) <= 0.3 * np.abs(sizes).max()
     for axes, part, name in (
         (wide, np.full_like(near, True), "far away they differ ..."),
@@ -125,13 +125,13 @@ def kl_against_quadratic(
         axes.plot(sizes[part], quadratic[part], color=LIMIT, ls=":", linewidth=2.5, label="½ Δ'FΔ")
         label(axes, name, title, "nats")
         axes.locator_params(axis="x", nbins=5)
-        legend(axes)
+        legend(axes, loc="upper center")
     return figure
 
 
 def score_clouds(clouds: Mapping[str, tuple[Array, Array]]) -> Figure:
     """Clouds of scores [N, 2], each with the ellipse of its Fisher matrix, on common axes."""
-    figure, row = new_figure(1, len(clouds), width=4.4, height=4.4)
+    figure, row = new_figure(1, len(clouds), width=3.7, height=4.8)
     for axes, (name, (scores, fisher)) in zip(np.atleast_1d(row), clouds.items(), strict=True):
         axes.scatter(*scores.T, s=8, color=SECOND, alpha=0.5, label="score of one action")
         values, vectors = np.linalg.eigh(fisher)
@@ -140,7 +140,8 @@ def score_clouds(clouds: Mapping[str, tuple[Array, Array]]) -> Figure:
         axes.plot(*ring, color=LIMIT, linewidth=2.5, label="ellipse of F, 2 std")
         label(axes, name, "score in the mean", "score in log σ")
         axes.set(xlim=(-8, 8), ylim=(-3, 9))
-    legend(np.atleast_1d(row)[0], loc="upper left")
+    names = np.atleast_1d(row)[0].get_legend_handles_labels()
+    figure.legend(*names, loc="outside lower center", ncols=2, fontsize=FONT_SIZE - 2)
     return figure
 
 

@@ -46,7 +46,7 @@ def exact_slope(mean: float) -> float:
 
 def draw_pulls(mean: float, actions: Array, baseline: float) -> Figure:
     """Every sampled action pulls the mean: towards itself if good, away from itself if bad."""
-    figure, (left, right) = new_figure(1, 2, width=6.0, height=4.3)
+    figure, (left, right) = new_figure(1, 2, width=5.6, height=4.3)
     grid = np.linspace(-2.0, 5.0, 141)
     left.plot(grid, reward_of(grid), color=REWARD, lw=2, label="reward of an action")
     density = np.exp(-0.5 * ((grid - mean) / STD) ** 2)
@@ -76,7 +76,7 @@ def draw_estimates(estimates: Mapping[str, Array], exact: float) -> Figure:
     far = max(np.abs(sample - exact).max() for sample in estimates.values())
     edges = np.linspace(exact - far, exact + far, 61)
     for panel, (name, sample) in zip(np.atleast_1d(axes), estimates.items(), strict=True):
-        panel.hist(sample, edges, color=SECOND)
+        panel.stairs(*np.histogram(sample, edges), fill=True, color=SECOND)
         panel.axvline(exact, color=LIMIT, ls=":", lw=3, label=f"exact {exact:.2f}")
         panel.axvline(0.0, color=NEUTRAL, lw=1)
         backwards = 100.0 * (sample * exact < 0).mean()
@@ -120,18 +120,18 @@ def draw_credit(samples: Mapping[str, Array], exact: Array, batch: int = 20) -> 
         exact: [L] the exact gradient.
         batch: episodes per batch; its spread is sqrt(batch) times smaller than one episode's.
     """
-    figure, axes = new_figure(1, len(samples), width=4.8, height=4.0)
+    figure, axes = new_figure(1, len(samples), width=3.7, height=4.0)
     cells = np.arange(len(exact))
     root = batch**0.5
-    far = 1.4 * max((np.abs(s.mean(0)) + s.std(0) / root).max() for s in samples.values())
+    far = 1.5 * max((np.abs(s.mean(0)) + s.std(0) / root).max() for s in samples.values())
     for panel, (name, sample) in zip(np.atleast_1d(axes), samples.items(), strict=True):
         bars = {"fmt": "o", "color": REWARD, "ms": 7, "capsize": 4, "lw": 1.5}
         panel.errorbar(cells, sample.mean(0), sample.std(0) / root, label="mean ± std", **bars)
         panel.plot(cells, exact, "_", color=LIMIT, ms=18, mew=2.5, label="exact")
         panel.set_ylim(-far, far)
         total = np.sqrt(sample.var(0).sum() / batch)
-        label(panel, f"{name}\nspread of {batch} episodes: {total:.1f}", "cell", "")
-        legend(panel, loc="lower left", ncols=2, fontsize=SMALL - 1)
+        label(panel, f"{name}\nspread {total:.1f}", "cell", "")
+    legend(np.atleast_1d(axes)[0], loc="lower left")
     np.atleast_1d(axes)[0].set_ylabel("gradient in the cell's logit", fontsize=FONT_SIZE)
     return figure
 
@@ -145,7 +145,7 @@ def draw_gae(lambdas: Array, bias: Array, spread: Array, gae_lambda: float) -> F
     """
     figure, (left, right) = new_figure(1, 2, width=5.6, height=4.0)
     steps = np.arange(25)
-    left.bar(steps, gae_lambda**steps, color=SECOND)
+    left.vlines(steps, 0, gae_lambda**steps, color=SECOND, lw=13)
     title = f"weights of the surprises, gae_lambda = {gae_lambda:.2f}"
     label(left, title, "steps after the action, l", r"$\lambda^l$")
     left.set_ylim(0, 1.05)
@@ -169,7 +169,7 @@ def draw_clock(curves: Mapping[str, Array], cells: Array, values: Mapping[str, A
         cells: [L] numbers of the cells.
         values: name -> [L] what a critic believes.
     """
-    figure, (left, right) = new_figure(1, 2, width=5.8, height=4.1)
+    figure, (left, right) = new_figure(1, 2, width=5.6, height=4.1)
     looks = dict(zip(curves, ((REWARD, "-", "o"), (COST, "--", "s")), strict=True))
     for name, curve in curves.items():
         color, style, _ = looks[name]
@@ -186,7 +186,7 @@ def draw_clock(curves: Mapping[str, Array], cells: Array, values: Mapping[str, A
 
 def draw_surrogate(old: float, new: float, actions: Array, baseline: float) -> Figure:
     """Old data judged for a new mean: sample weights (left), surrogate against truth (right)."""
-    figure, (left, right) = new_figure(1, 2, width=5.8, height=4.3)
+    figure, (left, right) = new_figure(1, 2, width=5.6, height=4.3)
     grid = np.linspace(-2.5, 6.0, 171)
     for centre, color, style, name in ((old, NEUTRAL, "-", "old"), (new, COMMITTED, "--", "new")):
         density = np.exp(-0.5 * ((grid - centre) / STD) ** 2)

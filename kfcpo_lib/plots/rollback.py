@@ -96,7 +96,7 @@ def draw_worth(kl: Array, truth: Array, estimates: Array) -> Figure:
     Args:
         kl: [K] nats. truth: [K] true return. estimates: [S, K] surrogate of S data sets.
     """
-    figure, (left, right) = new_figure(1, 2, width=6.0, height=4.4)
+    figure, (left, right) = new_figure(1, 2, width=5.6, height=4.4)
     left.plot(kl, np.exp(-2.0 * kl), color=REWARD, lw=2.5)
     for limit in (0.01, 0.1, 1.0):
         left.plot(limit, math.exp(-2.0 * limit), "o", color=REWARD, ms=8)
@@ -121,7 +121,7 @@ def draw_worth(kl: Array, truth: Array, estimates: Array) -> Figure:
 
 def draw_trials(runs: Mapping[str, Sequence[Minibatch]], kl_limit: float, per_epoch: int) -> Figure:
     """The KL of every trial step against the collecting policy, kept or undone, run by run."""
-    figure, axes = new_figure(1, len(runs), width=4.7, height=4.2)
+    figure, axes = new_figure(1, len(runs), width=3.7, height=4.2)
     highest = max(trial.kl for trials in runs.values() for trial in trials)
     lowest = min(trial.kl for trials in runs.values() for trial in trials)
     for panel, (name, trials) in zip(np.atleast_1d(axes), runs.items(), strict=True):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Wedge
 from numpy.typing import NDArray
@@ -96,7 +97,7 @@ def draw_bill(tracks: Mapping[str, Track], cost_limit: float) -> Figure:
 
 def draw_view(view: View) -> Figure:
     """Left: the world from above, turned with the agent. Right: the numbers it gets."""
-    figure, (left, right) = new_figure(1, 2, width=6.2, height=5.4)
+    figure, (left, right) = new_figure(1, 2, width=5.6, height=5.2)
     turn = np.array(
         [
             [np.cos(view.heading), -np.sin(view.heading)],
@@ -182,9 +183,8 @@ def _extent(track: Track) -> float:
 
 def _world(axes: Axes, track: Track, steps: int) -> None:
     """Hazards, the goals reached so far with their numbers, and the present goal."""
-    for place in track.hazards:
-        disc = Circle(tuple(place), track.sizes["hazards"], facecolor=COST, alpha=0.35, hatch="//")
-        axes.add_patch(disc)
+    discs = [Circle(tuple(place), track.sizes["hazards"]) for place in track.hazards]
+    axes.add_collection(PatchCollection(discs, fc=COST, ec="black", alpha=0.35, hatch="//"))
     reached = [n for n in track.goals_reached if n <= steps]
     for number, n in enumerate(reached, 1):
         place = track.goal[n - 1]

@@ -50,7 +50,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
 
     def _redraw(self, _: Any = None) -> None:
         try:
-            self.picture.value = png(self.draw(**self.values))
+            self.picture.value = png(self.draw(**self.values), compress_level=1)
             self._say("")
         except (ValueError, FloatingPointError) as error:
             self._say(str(error))

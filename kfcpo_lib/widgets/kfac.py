@@ -71,13 +71,16 @@ def stored_drift() -> Drift:
     return Drift.simulate()
 
 
-def draw_drift(log_damping: float, decay: float, inverse_period: int) -> Figure:
+def draw_drift(
+    log_damping: float, decay: float, inverse_period: int, statistics_period: int = 1
+) -> Figure:
     """Step quality and error of the factors along thirty updates."""
-    return drift(*stored_drift().replay(10.0**log_damping, decay, inverse_period))
+    damping = 10.0**log_damping
+    return drift(*stored_drift().replay(damping, decay, inverse_period, statistics_period))
 
 
 def drift_explorer() -> Explorer:
-    """Damping, decay and T_f against the error of the factors and the quality of the step."""
+    """Damping, decay, T_f and T_s against the error of the factors and the quality of the step."""
     return Explorer(
         draw_drift,
         "Step quality (1 is the exact natural gradient) and error of the factors, per update, "
@@ -87,4 +90,5 @@ def drift_explorer() -> Explorer:
         ),
         decay=ipywidgets.FloatSlider(0.8, min=0.0, max=0.99, step=0.01, description="decay"),
         inverse_period=ipywidgets.IntSlider(1, 1, 20, description="T_f"),
+        statistics_period=ipywidgets.IntSlider(1, 1, 20, description="T_s"),
     )
