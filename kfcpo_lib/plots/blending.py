@@ -81,9 +81,12 @@ def draw_blending(
 
 def draw_blend(angle: float, cost_weight: float, conflicts: Sequence[str]) -> Figure:
     """The same two directions, blended after each way to resolve their conflict."""
-    rows = -(-len(conflicts) // 2)
-    figure, axes = new_figure(rows, 2, width=5.2, height=3.9)
-    for panel, conflict in zip(axes.flat, conflicts, strict=True):
+    columns = min(2, len(conflicts))
+    figure, axes = new_figure(-(-len(conflicts) // columns), columns, width=5.2, height=3.9)
+    panels = np.atleast_1d(axes).ravel()
+    for panel in panels[len(conflicts) :]:
+        panel.set_axis_off()
+    for panel, conflict in zip(panels, conflicts, strict=False):
         _blend_picture(panel, angle, cost_weight, conflict)
     return figure
 
