@@ -28,7 +28,7 @@ WORLD: dict[str, Any] = {
     "steps_per_epoch": 10_000,
     "kl_limit": 0.02,
     "critic_passes": 4,
-    "rule": {"minibatch_size": 1_000},
+    "rule": {"minibatch_size": 1_000, "damping": 0.01},
 }
 PARTS: dict[str, Mapping[str, Any]] = {
     "full": {},
