@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -69,6 +70,7 @@ PATIENTS: dict[str, Patient] = {
     "long_steps": Patient(
         {"kl_limit": 0.002}, {"adaptive_delta": False, "delta_start": 0.02}, born_ill=True
     ),
+    "no_damping": Patient(rule={"damping": 0.0}, born_ill=True),
     "flipped_cost_sign": Patient(fault="flipped_cost_sign"),
     "broadcast_product": Patient(fault="broadcast_product", born_ill=True),
     "swapped_weights": Patient(fault="swapped_weights"),
@@ -77,7 +79,7 @@ PATIENTS: dict[str, Patient] = {
     "decomposed_once": Patient(fault="decomposed_once", born_ill=True),
     "truncation_as_end": Patient(fault="truncation_as_end"),
 }
-"""Four with bad settings, seven with a silent bug, and one without."""
+"""One without a fault, five with bad settings, seven with a silent bug."""
 STORED = Path(__file__).parents[1] / "figures" / "runs" / "clinic"
 KEPT = ("config.json", "progress.csv")
 
@@ -119,6 +121,14 @@ def admit(
         return live_on(training, config, epochs)
 
 
+def treated(name: str, settings: Mapping[str, Any]) -> Patient:
+    """A patient with some settings changed; those of the update rule among them."""
+    patient = PATIENTS[name]
+    rule = {key: settings[key] for key in settings if key in RULE}
+    changes = {key: settings[key] for key in settings if key not in RULE}
+    return replace(patient, changes={**patient.changes, **changes}, rule={**patient.rule, **rule})
+
+
 def live_on(training: Training, config: TrainConfig, epochs: int) -> list[EpochReport]:
     """Some more epochs of a training."""
     with one_torch_thread():
@@ -130,15 +140,22 @@ def table(reports: Sequence[EpochReport]) -> pd.DataFrame:
     return pd.DataFrame([report.row() for report in reports])
 
 
-def same_numbers(some: Sequence[EpochReport], others: Sequence[EpochReport]) -> bool:
-    """Whether two trainings agree to the bit in what the policy did and how it changed."""
-    pairs = zip(some, others, strict=False)
-    return all(a.details == b.details and a.episodes == b.episodes for a, b in pairs)
+def agree(some: Sequence[EpochReport], others: Sequence[EpochReport]) -> bool:
+    """Whether two trainings took the same trial steps, to three digits, as far as both go."""
+    return all(
+        np.allclose(_trials(a), _trials(b), rtol=1e-3, equal_nan=True)
+        for a, b in zip(some, others, strict=False)
+    )
+
+
+def _trials(report: EpochReport) -> list[tuple[float, ...]]:
+    return [(t.kl, t.delta, t.cosine, float(t.committed)) for t in report.details]
 
 
 def read_stored(folder: str | Path = STORED) -> dict[str, pd.DataFrame]:
     """The tables of the stored long runs: patient -> table."""
-    return {name: read_progress(Path(folder) / name) for name in PATIENTS}
+    found = (name for name in PATIENTS if (Path(folder) / name).is_dir())
+    return {name: read_progress(Path(folder) / name) for name in found}
 
 
 def make_run(name: str, seed: int, epochs: int, folder: Path) -> None:
