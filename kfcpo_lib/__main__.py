@@ -80,8 +80,13 @@ def summary(report: EpochReport) -> str:
 
 def run_evaluate(options: argparse.Namespace, _: Sequence[str]) -> None:
     """Play episodes with a stored policy, with sampled and with mean actions."""
-    from kfcpo_lib.evaluation import ACTIONS, evaluate
+    from kfcpo_lib.evaluation import ACTIONS, evaluate, store_evaluation, stored_evaluation
 
+    if options.store:
+        store_evaluation(options.run_folder, options.episodes)
+        for actions in ACTIONS:
+            print(stored_evaluation(options.run_folder, actions))
+        return
     for actions in ACTIONS:
         print(evaluate(options.run_folder, options.episodes, actions, seed=options.seed))
 
@@ -154,7 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_evaluate)
     command.add_argument("run_folder", metavar="RUN", type=Path)
     command.add_argument("--episodes", type=int, default=100)
-    command.add_argument("--seed", type=int, default=None, help="default: seeds no training uses")
+    seeds = command.add_mutually_exclusive_group()
+    seeds.add_argument("--seed", type=int, default=None, help="default: seeds no training uses")
+    seeds.add_argument("--store", action="store_true", help="keep it in RUN/evaluation.csv")
 
     command = commands.add_parser("diagnose", help="say what is wrong with runs, and what to try")
     command.set_defaults(run=run_diagnose)

@@ -91,33 +91,61 @@ def is_evaluated(run: str | Path, episodes: int = 1) -> bool:
     return all((present["actions"] == actions).sum() >= episodes for actions in ACTIONS)
 
 
-def summary(run: str | Path) -> dict[str, Any]:
+def summary(run: str | Path, until: int | None = None) -> dict[str, Any]:
     """One run's row of results: what it is, its final scores, and what learning cost.
 
-    `sampled_return`, `sampled_cost`, `sampled_within` (share of the episodes within the limit) and
-    the same for mean actions, of the stored evaluation; `final_return` and `final_cost`, means over
-    the last tenth of the training; and `evidence.safety_numbers`.
+    Args:
+        run: a full or a stored run.
+        until: look at its first so many steps only; None: all.
+
+    Returns:
+        `sampled_return`, `sampled_cost`, `sampled_within` (share of the episodes within the limit)
+        and the same for mean actions, of the stored evaluation (NaN without one, or with `until`);
+        `final_return` and `final_cost`, means over the last tenth of the training; and
+        `evidence.safety_numbers`.
     """
     settings, record = read_config(run)["settings"], learning_record(run)
+    if until is not None:
+        record = record[record["env_steps"] <= until]
     chosen = ("algorithm", "env_id", "seed", "cost_limit")
     row = {name: settings[name] for name in chosen} | {"env_steps": record["env_steps"].iloc[-1]}
     for actions in ACTIONS:
-        result = stored_evaluation(run, actions)
-        row[f"{actions}_return"] = result.returns.mean()
-        row[f"{actions}_cost"] = result.costs.mean()
-        row[f"{actions}_within"] = result.within_limit
+        row |= _evaluation_scores(run, actions, known=until is None and is_evaluated(run))
     last = record[record["env_steps"] > (1 - FINAL_SHARE) * record["env_steps"].iloc[-1]]
     row["final_return"] = last["return_mean"].mean()
     row["final_cost"] = last["cost_sum"].sum() / max(last["episodes"].sum(), 1)
     return row | safety_numbers(record)
 
 
-def read_study(runs: Iterable[str | Path]) -> pd.DataFrame:
+def _evaluation_scores(run: str | Path, actions: str, known: bool) -> dict[str, float]:
+    names = (f"{actions}_return", f"{actions}_cost", f"{actions}_within")
+    if not known:
+        return dict.fromkeys(names, np.nan)
+    result = stored_evaluation(run, actions)
+    return dict(
+        zip(names, (result.returns.mean(), result.costs.mean(), result.within_limit), strict=True)
+    )
+
+
+def read_study(runs: Iterable[str | Path], until: int | None = None) -> pd.DataFrame:
     """A row of `summary` for every run, under its folder's name."""
-    rows = [{"run": Path(run).name} | summary(run) for run in runs]
+    rows = [{"run": Path(run).name} | summary(run, until) for run in runs]
     return pd.DataFrame(rows)
 
 
 def runs_in(folder: str | Path) -> list[Path]:
     """The run folders in a study's folder, in the order of their names."""
     return sorted(path.parent for path in Path(folder).glob("*/config.json"))
+
+
+def rules_of(folders: Iterable[str | Path], env_id: str) -> dict[str, list[Path]]:
+    """Update rule -> its runs on a task, from the first of the folders that has the rule."""
+    rules: dict[str, list[Path]] = {}
+    for folder in folders:
+        found: dict[str, list[Path]] = {}
+        for run in runs_in(folder):
+            settings = read_config(run)["settings"]
+            if settings["env_id"] == env_id:
+                found.setdefault(settings["algorithm"], []).append(run)
+        rules = found | rules
+    return rules

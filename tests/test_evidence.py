@@ -20,6 +20,7 @@ from kfcpo_lib.evidence import (
     improvement_interval,
     interquartile_mean,
     mean,
+    ratio_interval,
     safety_numbers,
 )
 
@@ -108,6 +109,17 @@ def test_its_interval_is_that_of_all_possible_resamples() -> None:
     assert_near_quantiles(found, every)
     assert np.isnan(improvement_interval([x], [np.array([1.0])])).all()
     assert improvement_interval([x + 9], [y]) == (1.0, 1.0)
+
+
+def test_the_interval_of_a_ratio_is_that_of_all_possible_resamples() -> None:
+    x, y = np.array([3.0, 4.0, 8.0]), np.array([2.0, 2.5, 5.0])
+    every = [
+        float(np.mean(a) / np.mean(b))
+        for a in itertools.product(x, repeat=3)
+        for b in itertools.product(y, repeat=3)
+    ]
+    assert_near_quantiles(ratio_interval(x, y, confidence=0.9, resamples=20_000), every)
+    assert np.isnan(ratio_interval(x, np.array([1.0]))).all()
 
 
 @pytest.mark.full

@@ -19,6 +19,7 @@ from kfcpo_lib.studies import (
     is_evaluated,
     learning_record,
     read_study,
+    rules_of,
     runs_in,
     store_run,
     summary,
@@ -117,6 +118,27 @@ def test_a_study_is_a_table_of_its_runs(run: Path, tmp_path: Path) -> None:
     table = read_study(runs_in(tmp_path / "study"))
     assert table["run"].tolist() == ["long_3"]
     assert table["algorithm"].tolist() == ["kfcpo"]
+
+
+def test_a_summary_may_stop_earlier(run: Path) -> None:
+    row = summary(run, until=15 * EPOCH)
+    assert row["env_steps"] == 15 * EPOCH
+    assert np.isnan(row["sampled_return"])
+    episodes = read_episodes(run)
+    early = episodes["episode_cost"][episodes["env_steps"] <= 15 * EPOCH]
+    assert row["violations"] == (early > 12).sum()
+    (run / "evaluation.csv").unlink()
+    assert np.isnan(summary(run)["mean_cost"])
+
+
+def test_a_rules_runs_are_those_of_the_first_study_that_has_it(run: Path, tmp_path: Path) -> None:
+    for study, name in (("first", "a_0"), ("second", "b_0"), ("second", "b_1")):
+        shutil.copytree(run, tmp_path / study / name)
+    folders = [tmp_path / "absent", tmp_path / "first", tmp_path / "second"]
+    found = [tmp_path / "first" / "a_0"]
+    assert rules_of(folders, "PointMass-v0") == {"kfcpo": found}
+    assert len(rules_of(folders[::-1], "PointMass-v0")["kfcpo"]) == 2
+    assert rules_of(folders, "SafetyPointGoal1-v0") == {}
 
 
 def test_what_is_missing_or_damaged_is_named(run: Path, tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Figures of results: they draw what there is, one seed or many, and the explorer answers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kfcpo_lib.evidence import Interval
+from kfcpo_lib.plots.evidence import (
+    Point,
+    draw_intervals,
+    draw_learning,
+    draw_luck,
+    draw_misleading,
+    draw_pareto,
+)
+from kfcpo_lib.plots.style import png
+from kfcpo_lib.widgets.evidence import luck_explorer
+
+NONE = Interval(np.nan, np.nan)
+
+
+def record(rows, seed):
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "env_steps": 1_000 * np.arange(1, rows + 1),
+            "return_mean": rng.normal(size=rows),
+            "episodic_cost_mean": rng.uniform(0, 60, rows),
+            "cost_limit": 25.0,
+        }
+    )
+
+
+@pytest.mark.parametrize("rules", [1, 4, 6])
+def test_learning_draws_a_panel_a_rule_and_as_many_seeds_as_there_are(rules):
+    runs = {f"rule {n}": [record(20 + seed, seed) for seed in range(n + 1)] for n in range(rules)}
+    figure = draw_learning(runs)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == [f"rule {n} ({n + 1} seed{'s' if n else ''})" for n in range(rules)]
+    assert png(figure)
+
+
+def test_a_learning_curve_is_the_mean_of_its_seeds():
+    runs = [record(10, 0), record(12, 1)]
+    [cost, *_] = draw_learning({"one": runs}, window=1).axes[0].get_lines()
+    expected = (runs[0]["episodic_cost_mean"] + runs[1]["episodic_cost_mean"][:10]) / 2
+    np.testing.assert_allclose(cost.get_ydata(), expected[:10])
+
+
+@pytest.mark.parametrize("interval", [NONE, Interval(8.0, 13.0)])
+def test_return_against_cost_tells_safe_from_unsafe_by_shape(interval):
+    points = {
+        "safe": (Point(10.0, interval), Point(20.0, NONE)),
+        "unsafe": (Point(12.0, interval), Point(300.0, NONE)),
+    }
+    figure = draw_pareto(points, 25.0)
+    markers = [container[0].get_marker() for container in figure.axes[0].containers]
+    assert markers == ["o", "X"]
+    assert {text.get_text() for text in figure.axes[0].texts} == set(points)
+    assert png(figure)
+
+
+def test_intervals_are_drawn_where_there_are_any():
+    figure = draw_intervals(
+        {"a": Point(1.0, NONE), "b": Point(2.0, Interval(1.5, 2.2))}, "title", "unit", 1.0
+    )
+    [none, some] = figure.axes[0].containers
+    assert not none.has_xerr
+    assert some.has_xerr
+    assert png(figure)
+
+
+@pytest.mark.parametrize("returns", [{"a": 5.0}, {"a": 5.0, "b": -3.0}])
+def test_the_misleading_figure_draws(returns):
+    assert png(draw_misleading(returns))
+
+
+def test_the_explorer_draws_anew_and_survives_its_ends():
+    explorer = luck_explorer()
+    for name, control in explorer.controls.items():
+        for value in (control.min, control.max):
+            before = explorer.picture.value
+            control.value = value
+            assert explorer.picture.value != before, name
+            assert explorer.message.value == ""
+    assert draw_luck(seeds=2, gap=0.0, spread=0.5)
