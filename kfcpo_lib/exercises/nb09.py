@@ -1,6 +1,6 @@
 """Checks of notebook 09: CPO's step, the interquartile mean, a Pareto plot, a misleading figure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -163,9 +163,9 @@ def _judge_best(answer: Any, returns: Array, costs: Array, limit: float) -> None
 
 
 @exercise("the flaws of a figure")
-def check_flaws(answer: Sequence[str] | set[str] | None) -> None:
-    """The letters of `FLAWS` that are real flaws of the figure."""
-    given = set(solved(answer))
+def check_flaws(student: Callable[[], Iterable[str]]) -> None:
+    """student() -> the letters of `FLAWS` that are real flaws of the figure."""
+    given = set(solved(student()))
     if unknown := given - set(FLAWS):
         raise Wrong(f"there is no {', '.join(sorted(map(str, unknown)))} on the list.")
     if harmless := given - REAL_FLAWS:
