@@ -78,7 +78,7 @@ def test_parts_draw():
 
 
 def test_a_part_that_is_taken_away_is_told_in_the_runs_settings():
-    assert parts.config_of("full", 1, 300_000).rule == {"minibatch_size": 1_000}
+    assert parts.config_of("full", 1, 300_000).rule == {"minibatch_size": 1_000, "damping": 0.01}
     assert parts.config_of("no_projection", 0, 300_000).rule["conflict"] == "none"
     assert parts.config_of("no_blending", 0, 300_000).steepness_k == 1_000.0
 
