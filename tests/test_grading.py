@@ -53,10 +53,8 @@ def grade_kl(folder, body, limits=PATIENT):
 @pytest.mark.parametrize("master", MASTERS, ids=name)
 def test_every_exercise_of_a_master_is_found(master):
     stubs = [cell for cell in read(master).cells if "kfcpo" in cell.metadata]
-    defined = " ".join(cell.source for cell in stubs)
     assert len(exercises(master)) == len(stubs)
-    for exercise in exercises(master):
-        assert all(f"def {wanted}(" in defined for wanted in exercise.names)
+    assert all(exercise.students & {*exercise.names} for exercise in exercises(master))
 
 
 @pytest.mark.parametrize("master", MASTERS, ids=name)

@@ -69,7 +69,7 @@ def check_rollback(student: Rollback) -> None:
         before = [parameter.clone() for parameter in parameters]
         moved = [parameter + step for parameter, step in zip(before, steps, strict=True)]
         seen: list[bool] = []
-        verdict = student(parameters, steps, _meter(parameters, moved, seen, kl), 0.01)
+        verdict = student([*parameters], steps, _meter(parameters, moved, seen, kl), 0.01)
         for sentence in _mistakes(solved(verdict), parameters, before, moved, seen, name):
             raise Wrong(sentence)
 

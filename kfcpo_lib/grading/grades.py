@@ -6,17 +6,22 @@ lies in or, in a flat folder, the rest of the file's name.
 
 import argparse
 import ast
+import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir, redirect_stdout
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pandas as pd
 from tqdm import tqdm
 
 from kfcpo_lib.exercises.checking import NOT_SOLVED, Check
+from kfcpo_lib.grading.cells import code_cells, names_in, needed_cells
 from kfcpo_lib.grading.limits import Limits
 from kfcpo_lib.grading.submission import Lost, Submission, one_line
 
@@ -28,10 +33,20 @@ FORMULA = "=+-@ \t"  # what a spreadsheet would take for the beginning of a form
 
 @dataclass(frozen=True)
 class Exercise:
-    """A check, and the names of the student's functions that a notebook hands to it."""
+    """A check, and the names that a notebook hands to it."""
 
     check: Check
     names: tuple[str, ...]
+    students: frozenset[str]
+    """Those among the names that a student defines; the others are the master's own."""
+    master: Path
+
+    def answers(self, submission: Submission) -> list[Any]:
+        """What the check is called with."""
+        return [
+            submission.answer(name) if name in self.students else value_in_master(self.master, name)
+            for name in self.names
+        ]
 
 
 @dataclass(frozen=True)
@@ -63,13 +78,27 @@ def exercises_of(master: Path) -> list[Exercise]:
     """
     module = vars(import_module(f"kfcpo_lib.exercises.nb{master.stem[:2]}"))
     checks = {name: thing for name, thing in module.items() if isinstance(thing, Check)}
+    cells = [cell for cell in nbformat.read(master, as_version=4).cells if cell.cell_type == "code"]
+    stubs = [cell.metadata["kfcpo"]["stub"] for cell in cells if "kfcpo" in cell.metadata]
+    students = frozenset[str]().union(*(names_in(stub).defined for stub in stubs))
     found: dict[str, Exercise] = {}
-    for cell in nbformat.read(master, as_version=4).cells:
-        for call in _calls(cell.source) if cell.cell_type == "code" else ():
-            name = ast.unparse(call.func).rpartition(".")[2]
-            if name in checks and name not in found:
-                found[name] = Exercise(checks[name], _names(call, master))
+    for call in (call for cell in cells for call in _calls(cell.source)):
+        name = ast.unparse(call.func).rpartition(".")[2]
+        if name in checks and name not in found:
+            found[name] = Exercise(checks[name], _names(call, master), students, master)
     return list(found.values())
+
+
+@cache
+def value_in_master(master: Path, name: str) -> Any:
+    """What `name` is in a master, from running the statements of it that `name` needs."""
+    cells = [ast.parse(cell).body for cell in code_cells(master.read_bytes())]
+    sources = [ast.unparse(statement) for cell in cells for statement in cell]
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    with chdir(master.parent), redirect_stdout(io.StringIO()):
+        for number in needed_cells([names_in(source) for source in sources], [name]):
+            exec(compile(sources[number], master.name, "exec"), namespace)
+    return namespace[name]
 
 
 def _calls(source: str) -> list[ast.Call]:
@@ -108,7 +137,7 @@ def grade_folder(
     """
     files = sorted(masters.glob("[0-9][0-9]_*.ipynb"))
     exercises = {master.stem: exercises_of(master) for master in files}
-    notebooks = find_notebooks(folder, list(exercises))
+    notebooks = find_notebooks(folder.resolve(), list(exercises))
     if not notebooks:
         raise ValueError(f"{folder} holds no notebooks (*.ipynb)")
 
@@ -153,11 +182,11 @@ def _grade_until_lost(
     notebook: Notebook, content: bytes, exercises: Sequence[Exercise], limits: Limits
 ) -> list[Grade]:
     rows: list[Grade] = []
-    names = sorted({name for exercise in exercises for name in exercise.names})
+    names = sorted({n for exercise in exercises for n in exercise.students & {*exercise.names}})
     with Submission(content, names, limits) as submission:
         for exercise in exercises:
             submission.allow(limits.exercise_seconds)
-            verdict = exercise.check.verdict(*map(submission.function, exercise.names))
+            verdict = exercise.check.verdict(*exercise.answers(submission))
             rows.append(_row(notebook, exercise, verdict))
             if submission.lost:
                 break

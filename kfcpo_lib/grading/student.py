@@ -115,12 +115,14 @@ class Student:
                 exec(compile(plain_python(sources[number]), "cell", "exec"), namespace)
             except BaseException as error:  # the next cell is run, as in a notebook
                 errors[number] = f"code cell {number + 1} stopped with {_in_words(error)}"
-        lacks = {}
+        lacks, values = {}, {}
         for name in wanted:
-            if not callable(namespace.get(name)):
+            if name not in namespace:
                 places = [n for n, cell in enumerate(cells) if name in cell.defined]
                 lacks[name] = next((errors[n] for n in places if n in errors), None)
-        self.say({"ready": True, "lacks": lacks})
+            elif not callable(namespace[name]):
+                values[name] = wire.encode(namespace[name])
+        self.say({"lacks": lacks, "values": values})
 
     def answer_calls(self, namespace: dict[str, Any]) -> None:
         """Call the student's functions as asked, for ever."""
@@ -129,8 +131,10 @@ class Student:
             self.arguments = [*arguments, *words.values()]
             self.given = [_copy(array) for array in wire.places(self.arguments)]
             try:
-                returned = namespace[name](*arguments, **words)
-                answer = {"returned": wire.encode(returned)} | self.changes()
+                ready = [iter(a) if isinstance(a, wire.Once) else a for a in arguments]
+                returned = namespace[name](*ready, **words)
+                own = list(wire.places(self.arguments))
+                answer = {"returned": wire.encode(returned, own)} | self.changes()
                 json.dumps(answer)
             except BaseException as error:
                 answer = {"raised": [type(error).__name__, _in_words(error, name=False)]}

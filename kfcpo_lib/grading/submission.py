@@ -1,5 +1,6 @@
 """A student's process, as the checks see it: functions that can be called, and may fail."""
 
+import builtins
 import contextlib
 import multiprocessing
 import os
@@ -45,7 +46,7 @@ class Submission:
         self._process.start()
         theirs.close()
         try:
-            self.lacks = self._run_cells()
+            self.lacks, self.values = self._run_cells()
         except BaseException:
             self.close()
             raise
@@ -73,8 +74,8 @@ class Submission:
         self._line.close()
         self._folder.cleanup()
 
-    def _run_cells(self) -> dict[str, str]:
-        """Wait until the cells have run; why each missing function is missing."""
+    def _run_cells(self) -> tuple[dict[str, str], dict[str, Any]]:
+        """Wait until the cells have run; why names are missing, and those that are no functions."""
         while True:
             message = self._hear()
             if "hopeless" in message:
@@ -82,25 +83,30 @@ class Submission:
             with _understood():
                 if "lacks" in message:
                     self.doing = "your function was running"
-                    return {
+                    lacks = {
                         name: one_line(reason or f"{name} is not in the notebook")
                         for name, reason in message["lacks"].items()
                     }
+                    values = message["values"].items()
+                    return lacks, {name: wire.decode(value) for name, value in values}
                 self.doing = f"code cell {int(message['cell'])} was running"
 
-    def function(self, name: str) -> Callable[..., Any]:
-        """The student's function; its calls raise what it raised, or `Wrong` if it is not there."""
+    def answer(self, name: str) -> Any:
+        """The student's function of this name, or the value if it is none.
+
+        Calls of the function raise what it raised, or `Wrong` if it is not there.
+        """
 
         def call(*arguments: Any, **words: Any) -> Any:
             if name in self.lacks:
                 raise Wrong(f"{self.lacks[name]}.")
             try:
-                return self._call(name, arguments, words)
+                return self._call(name, [wire.lay_out(part) for part in arguments], words)
             except Lost:
                 self.lost = True
                 raise
 
-        return call
+        return self.values.get(name) if name in self.values else call
 
     def allow(self, seconds: float) -> None:
         """Set the clock for one exercise."""
@@ -116,7 +122,7 @@ class Submission:
             with _understood():
                 wire.put_back(ours, message["changed"], message["hooks"])
             if "asks" not in message:
-                return _result(message, failures)
+                return _result(message, list(wire.places(ours)), failures)
             with _understood():
                 asked = lent[message["asks"]]
                 given = wire.decode(message["arguments"])
@@ -189,17 +195,28 @@ def _ask(
         return True, f"{type(error).__name__}: {error}"
 
 
-def _result(message: Mapping[str, Any], failures: Sequence[Exception]) -> Any:
+def _result(
+    message: Mapping[str, Any], ours: Sequence[wire.Array], failures: Sequence[Exception]
+) -> Any:
     """What the student's function returned, or raises what it raised."""
     with _understood():
         if "returned" in message:
-            return wire.decode(message["returned"])
+            return wire.decode(message["returned"], ours)
         kind, text = (one_line(word) for word in message["raised"])
     if failures:
         raise failures[-1]
-    if kind == "NotImplementedError":
-        raise NotImplementedError
-    raise type(kind, (Exception,), {})(text)
+    raise _as_raised(kind, text)
+
+
+def _as_raised(kind: str, text: str) -> Exception:
+    """An exception of this name and text; also of this type, if Python has it."""
+    known = getattr(builtins, kind, None)
+    base: type[Exception] = Exception
+    if isinstance(known, type) and issubclass(known, Exception):
+        base = Exception if issubclass(known, ExceptionGroup) else known
+    words = {"__init__": lambda self: None, "__str__": lambda self: text}
+    error: Exception = type(kind, (base,), words)()
+    return error
 
 
 def one_line(text: Any) -> str:

@@ -10,7 +10,8 @@ import io
 import json
 import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from dataclasses import is_dataclass
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,15 @@ DTYPES = {
 CHECKS = "kfcpo_lib.exercises"
 
 # ------------------------------------------------------------------------------- to the student
+
+
+class Once(list[Any]):
+    """What an iterator of the check would have given; the student gets an iterator again."""
+
+
+def lay_out(argument: Any) -> Any:
+    """An argument as it is sent: an iterator as `Once`, all else as it is."""
+    return Once(argument) if isinstance(argument, Iterator) else argument
 
 
 class _Packer(pickle.Pickler):
@@ -82,8 +92,11 @@ def unpack(message: bytes, borrow: Callable[[int], Callable[..., Any]]) -> Any:
 # ----------------------------------------------------------------------------- from the student
 
 
-def encode(value: Any) -> Any:
-    """A student's value in JSON's terms.
+Array = np.ndarray[Any, Any] | Tensor
+
+
+def encode(value: Any, ours: Sequence[Array] = ()) -> Any:
+    """A student's value in JSON's terms; what shares its memory with one of `ours` says so.
 
     Raises:
         TypeError: if it is no number, text, array or tensor, nor made of them.
@@ -93,28 +106,44 @@ def encode(value: Any) -> Any:
     if isinstance(value, np.generic):
         return encode(value.item())
     if isinstance(value, np.ndarray | Tensor):
-        return _encode_array(value)
+        return _encode_array(value, ours)
     if isinstance(value, list):
-        return [encode(part) for part in value]
+        return [encode(part, ours) for part in value]
     if isinstance(value, tuple):
-        return {"tuple": [encode(part) for part in value]}
+        return {"tuple": [encode(part, ours) for part in value]}
+    if isinstance(value, set | frozenset):
+        return {"set": [encode(part) for part in value]}
     if isinstance(value, Mapping):
-        return {"dict": [[encode(key), encode(part)] for key, part in value.items()]}
+        return {"dict": [[encode(key), encode(part, ours)] for key, part in value.items()]}
     raise TypeError(
-        f"it hands over a {type(value).__name__}; numbers, arrays, tensors, and lists, tuples or "
-        "dicts of them can be graded"
+        f"it hands over a {type(value).__name__}; numbers, arrays, tensors, and lists, tuples, "
+        "sets or dicts of them can be graded"
     )
 
 
-def _encode_array(value: np.ndarray[Any, Any] | Tensor) -> dict[str, Any]:
-    plain = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+def _encode_array(value: Array, ours: Sequence[Array]) -> dict[str, Any]:
+    plain = _plain(value)
     if plain.dtype.name not in DTYPES:
         raise TypeError(f"it hands over an array of {plain.dtype}; real numbers can be graded")
+    gradient = {"gradient": value.requires_grad} if isinstance(value, Tensor) else {}
+    for place, own in enumerate(ours):
+        if isinstance(own, Tensor) == isinstance(value, Tensor) and _same_memory(own, plain):
+            return {"place": place} | gradient
     content = base64.b64encode(np.ascontiguousarray(plain).tobytes()).decode("ascii")
-    encoded = {"array": content, "dtype": plain.dtype.name, "shape": plain.shape}
-    if isinstance(value, Tensor):
-        encoded["gradient"] = value.requires_grad
-    return encoded
+    return {"array": content, "dtype": plain.dtype.name, "shape": plain.shape} | gradient
+
+
+def _plain(value: Array) -> np.ndarray[Any, Any]:
+    plain: np.ndarray[Any, Any] = (
+        value.detach().cpu().numpy() if isinstance(value, Tensor) else value
+    )
+    return plain
+
+
+def _same_memory(own: Array, plain: np.ndarray[Any, Any]) -> bool:
+    other = _plain(own)
+    layout = (other.ctypes.data, other.shape, other.strides, other.dtype)
+    return plain.size > 0 and layout == (plain.ctypes.data, plain.shape, plain.strides, plain.dtype)
 
 
 def read_message(line: bytes) -> dict[str, Any]:
@@ -132,7 +161,7 @@ def read_message(line: bytes) -> dict[str, Any]:
     return message
 
 
-def decode(coded: Any) -> Any:
+def decode(coded: Any, ours: Sequence[Array] = ()) -> Any:
     """The student's value; the inverse of `encode`.
 
     Raises:
@@ -141,42 +170,55 @@ def decode(coded: Any) -> Any:
     if coded is None or isinstance(coded, bool | int | float | str):
         return coded
     if isinstance(coded, list):
-        return [decode(part) for part in coded]
+        return [decode(part, ours) for part in coded]
     if not isinstance(coded, dict):
         raise ValueError("not a value")
-    if "array" in coded:
-        return _decode_array(coded)
-    if isinstance(coded.get("tuple"), list):
-        return tuple(decode(part) for part in coded["tuple"])
-    if isinstance(coded.get("dict"), list):
-        return _decode_dict(coded["dict"])
-    raise ValueError("not a value")
+    if "array" in coded or "place" in coded:
+        array = _decode_array(coded) if "array" in coded else _at_place(coded["place"], ours)
+        return _with_gradient(array, coded)
+    return _decode_many(coded, ours)
 
 
-def _decode_dict(pairs: Sequence[Any]) -> dict[Any, Any]:
+def _decode_many(coded: Mapping[str, Any], ours: Sequence[Array]) -> Any:
+    """A tuple, a set or a dict."""
     try:
-        return {decode(key): decode(part) for key, part in pairs}
-    except TypeError as error:
-        raise ValueError("not a dict") from error
+        if "tuple" in coded:
+            return tuple(decode(part, ours) for part in coded["tuple"])
+        if "set" in coded:
+            return {decode(part) for part in coded["set"]}
+        return {decode(key): decode(part, ours) for key, part in coded["dict"]}
+    except (TypeError, KeyError) as error:
+        raise ValueError("not a value") from error
 
 
-def _decode_array(coded: Mapping[str, Any]) -> np.ndarray[Any, Any] | Tensor:
+def _at_place(place: Any, ours: Sequence[Array]) -> Array:
+    if type(place) is not int or not 0 <= place < len(ours):
+        raise ValueError("not a place")
+    return ours[place]
+
+
+def _with_gradient(array: Array, coded: Mapping[str, Any]) -> Array:
+    if not isinstance(array, Tensor) and "gradient" not in coded:
+        return array
+    tensor = torch.as_tensor(array)
+    if coded.get("gradient") is not True:
+        return tensor.detach()
+    return tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+
+
+def _decode_array(coded: Mapping[str, Any]) -> np.ndarray[Any, Any]:
     content, dtype, shape = coded["array"], DTYPES.get(str(coded.get("dtype"))), coded.get("shape")
     whole = isinstance(content, str) and dtype is not None and isinstance(shape, list)
     if not whole or not all(type(length) is int and length >= 0 for length in shape or ()):
         raise ValueError("not an array")
     flat = np.frombuffer(base64.b64decode(content, validate=True), dtype)
-    array = flat.reshape(tuple(shape or ())).copy()
-    if "gradient" not in coded:
-        return array
-    tensor = torch.from_numpy(array)
-    return tensor.requires_grad_() if coded["gradient"] is True else tensor
+    return flat.reshape(tuple(shape or ())).copy()
 
 
 # ------------------------------------------- what the student's function has done to its arguments
 
 
-def places(value: Any) -> Iterator[np.ndarray[Any, Any] | Tensor]:
+def places(value: Any) -> Iterator[Array]:
     """The arrays and tensors in a function's arguments, in an order that both sides share."""
     if isinstance(value, np.ndarray | Tensor):
         yield value
@@ -185,6 +227,9 @@ def places(value: Any) -> Iterator[np.ndarray[Any, Any] | Tensor]:
         yield from value.buffers()
     elif isinstance(value, list | tuple):
         for part in value:
+            yield from places(part)
+    elif is_dataclass(value) or isinstance(value, SimpleNamespace):
+        for part in vars(value).values():
             yield from places(part)
 
 
@@ -207,7 +252,7 @@ def put_back(arguments: Sequence[Any], changed: Any, left: Any) -> None:
     ours, layers = list(places(arguments)), _layers(arguments)
     try:
         for place, coded in changed:
-            _overwrite(ours[place], decode(coded))
+            _overwrite(_at_place(place, ours), decode(coded))
         for layer, count in zip(layers, left, strict=True):
             for _ in range(min(count, 9) - len(layer._forward_hooks)):
                 layer.register_forward_hook(lambda *_: None)
@@ -215,7 +260,7 @@ def put_back(arguments: Sequence[Any], changed: Any, left: Any) -> None:
         raise ValueError("not what the arguments have become") from error
 
 
-def _overwrite(ours: np.ndarray[Any, Any] | Tensor, now: Any) -> None:
+def _overwrite(ours: Array, now: Any) -> None:
     if not isinstance(now, np.ndarray if isinstance(ours, np.ndarray) else Tensor):
         raise ValueError("not an array of this kind")
     if now.shape != ours.shape or now.dtype != ours.dtype:
