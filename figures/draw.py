@@ -20,6 +20,7 @@ from kfcpo_lib.kfac import KFAC
 from kfcpo_lib.plots import blending, cmdps, from_scratch, kfac, natural_gradients, rollback, start
 from kfcpo_lib.plots.learning import save_learning_curves
 from kfcpo_lib.plots.style import png
+from kfcpo_lib.tracks import watch
 from kfcpo_lib.widgets import policy_gradients
 from kfcpo_lib.widgets.cmdps import draw_ascent_at, draw_front_at, flooded_town
 from kfcpo_lib.widgets.kfac import draw_drift
@@ -69,6 +70,13 @@ def policies_of_the_town() -> Figure:
     return cmdps.draw_policies(FLOODED_TOWN, town, answers)
 
 
+def two_agents() -> Figure:
+    """Notebook 00: an unconstrained agent beside one that was told of a limit."""
+    agents = {"unconstrained (TRPO)": "trpo", "told of a limit (KFCPO)": "kfcpo"}
+    tracks = {name: watch(RUNS / "rivals" / run)[0] for name, run in agents.items()}
+    return start.draw_agents(tracks, until=600)
+
+
 def four_controllers() -> Figure:
     """Notebook 05: hard switch, soft switch, Lagrangian and margin-aware on one shore."""
     walk = controllers.ShoreWalk(conflict=0.6)
@@ -83,6 +91,7 @@ def four_controllers() -> Figure:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
+    "00_two_agents": two_agents,
     "00_lidar": lambda: start.draw_lidar(distance=1.5, angle=0.0),
     "01_baseline": lambda: policy_gradients.draw_estimates_at(batch_size=10, reward_offset=4.0),
     "01_gae": lambda: policy_gradients.draw_gae_at(gae_lambda=0.9, critic_error=0.5),
