@@ -1,4 +1,4 @@
-"""KFCPO on the point-mass world: inside the limit, close to the best, in seconds, for every seed.
+"""KFCPO on the point-mass world: how near to the best, inside the limit or not, seed by seed.
 
 `python -m kfcpo_lib bench toy`. The best that the trade-off allows is estimated by a long run of
 a Lagrangian method (PPO-Lag). "Inside the limit": the mean cost of 100 fresh episodes with
