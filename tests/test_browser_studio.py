@@ -30,7 +30,8 @@ OTHER = "([picture, before]) => picture.src !== before && picture.naturalWidth >
 
 @pytest.fixture(params=["Lab", "Voila"])
 def server(request, tmp_path):
-    (tmp_path / "app").mkdir()
+    for folder in ("app", "jupyter"):
+        (tmp_path / folder).mkdir()
     notebook = new_notebook(cells=[new_code_cell(APP)])
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(notebook, tmp_path / "app" / "app.ipynb")

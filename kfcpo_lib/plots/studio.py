@@ -41,6 +41,8 @@ SMALL = FONT_SIZE - 3
 MOST_POINTS = 400
 """Longer curves are thinned to so many points."""
 TRIALS_SHOWN = 100
+FARTHEST = 3.5
+"""Metres from the middle that are drawn at most: some agents run away."""
 WINDOW = 5
 """Epochs averaged in the thick lines."""
 SYMBOLS = {
@@ -102,7 +104,7 @@ def draw_stage(tracks: Mapping[str, Track], step: int, trail: int = 1_000) -> Fi
     figure, axes = new_figure(1, len(tracks), width=4.6, height=5.4)
     fix_margins(figure, left=0.1 / len(tracks), right=0.99, bottom=0.2, top=0.89, wspace=0.16)
     panels = np.atleast_1d(axes)
-    reach = 0.3 + max(_extent(track) for track in tracks.values())
+    reach = min(0.3 + max(_extent(track) for track in tracks.values()), FARTHEST)
     for panel, (name, track) in zip(panels, tracks.items(), strict=True):
         now = min(step, len(track.cost))
         _world(panel, track, now)
