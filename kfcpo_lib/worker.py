@@ -81,14 +81,12 @@ def run_training(
     tell("stopped")
 
 
-def run_evaluation(
-    tell: Tell, orders: SimpleQueue[Order], *, run: str, episodes: int, actions: str
-) -> None:
-    """Play fresh episodes; tells their returns and costs."""
-    from kfcpo_lib.evaluation import evaluate
+def run_evaluation(tell: Tell, orders: SimpleQueue[Order], *, run: str, episodes: int) -> None:
+    """Play fresh episodes with sampled and with mean actions; tells each result in words."""
+    from kfcpo_lib.evaluation import ACTIONS, evaluate
 
-    result = evaluate(run, episodes, actions)
-    tell("evaluated", returns=result.returns.tolist(), costs=result.costs.tolist())
+    for actions in ACTIONS:
+        tell("evaluated", words=str(evaluate(run, episodes, actions)))
     tell("finished")
 
 

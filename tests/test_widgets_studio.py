@@ -1,8 +1,10 @@
 """The studio and the replay without a browser: every button, every slider, every state."""
 
+import math
 import threading
 import time
 
+import ipywidgets
 import pytest
 from test_background import ROADS, SilentJob, travel
 from tiny_runs import TINY
@@ -15,7 +17,7 @@ from kfcpo_lib.records import TrainConfig
 from kfcpo_lib.training import train
 from kfcpo_lib.widgets import replay as replay_module
 from kfcpo_lib.widgets.replay import Replay
-from kfcpo_lib.widgets.studio import STATES, Studio, new_folder
+from kfcpo_lib.widgets.studio import STATES, Studio, new_folder, put
 
 LIMIT = 600  # seconds; ends a test that would never end
 
@@ -101,6 +103,17 @@ def test_errors_are_said_in_words(studio, tmp_path):
     assert "File exists" in studio.status.value
     studio._pressed(studio.resume)
     assert "there is no run to resume yet" in studio.status.value
+
+
+def test_no_slider_stands_between_two_of_its_steps(studio):
+    """A browser would move it to one of them, and turn the knob by doing so."""
+    put(studio.knobs["steepness_k"], 0.123)
+    for slider in studio.knobs.values():
+        is_log = isinstance(slider, ipywidgets.FloatLogSlider)
+        value = math.log10(slider.value) if is_log else slider.value
+        steps = (value - slider.min) / slider.step
+        assert steps == pytest.approx(round(steps), abs=1e-6)
+    assert studio.knobs["steepness_k"].value == 0.123
 
 
 def test_folders_of_runs_are_never_shared(tmp_path):

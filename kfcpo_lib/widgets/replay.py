@@ -9,10 +9,8 @@ from queue import SimpleQueue
 from typing import Any
 
 import ipywidgets
-import numpy as np
 
 from kfcpo_lib.background import Event, Job
-from kfcpo_lib.evaluation import Evaluation
 from kfcpo_lib.films import NoFilmError, film
 from kfcpo_lib.plots.studio import Runs
 from kfcpo_lib.recordings import Recording
@@ -200,21 +198,15 @@ class Replay(ipywidgets.VBox):  # type: ignore[misc]
             self.buttons[name].disabled = not free
 
     def _evaluate(self, folder: Path) -> None:
-        lines = [f"{folder.name}, last policy:"]
-        for actions in ("sampled", "mean"):
-            lines.append(str(self._evaluation(folder, actions)))
-        self.result.value = "<br>".join(html.escape(line) for line in lines)
-
-    def _evaluation(self, folder: Path, actions: str) -> Evaluation:
         events = SimpleQueue[Event]()
-        settings = {"run": str(folder), "episodes": self.episodes.value, "actions": actions}
-        self._job = Job(events.put, job="evaluate", **settings)
+        lines = [f"{folder.name}, last policy:"]
+        self._job = Job(events.put, job="evaluate", run=str(folder), episodes=self.episodes.value)
         with closing(self._job):
-            told = events.get()
+            while (told := events.get())["event"] == "evaluated":
+                lines.append(told["words"])
+                self.result.value = "<br>".join(html.escape(line) for line in lines)
         if told["event"] == "failed":
             raise ValueError(told["words"])
-        limit = self._read[folder].config.cost_limit
-        return Evaluation(actions, limit, np.array(told["returns"]), np.array(told["costs"]))
 
     def _shoot(self, folder: Path) -> None:
         run = self._read[folder].until(self.epoch.value)

@@ -7,16 +7,18 @@ from pathlib import Path
 import ipywidgets
 
 from kfcpo_lib.plots.studio import Runs, draw_instruments, draw_stage
-from kfcpo_lib.plots.style import small_png
+from kfcpo_lib.plots.style import new_figure, small_png
 from kfcpo_lib.recordings import Recording
 from kfcpo_lib.tracks import Stage, Track
 
-INSTRUMENTS_ALT = (
+CAPTION = (
     "Above: return, episodic cost with its limit C and the margin centre λC, both weights; a "
     "dotted line marks where a knob was turned. Below: the sigmoid with the present episodic "
-    "cost on it, the KL of the last minibatches, the angle of the two directions."
+    "cost on it, the KL of the last minibatches, the angle of the two directions. Then the agent "
+    "from above, its way coloured where it pays."
 )
-STAGE_ALT = "The agent from above, its way coloured where it paid."
+BLANK = small_png(new_figure(width=0.1, height=0.1)[0], dpi=10)
+"""A picture before the first one: browsers complain of none at all."""
 MOST_TRACKS = 24
 """Episodes kept in memory."""
 
@@ -25,13 +27,13 @@ class RunView(ipywidgets.VBox):  # type: ignore[misc]
     """Two pictures and some words. Its methods may be called from any thread, one at a time."""
 
     def __init__(self) -> None:
-        self.instruments = _picture(INSTRUMENTS_ALT)
-        self.stage = _picture(STAGE_ALT)
+        self.instruments = _picture()
+        self.stage = _picture()
         self.words = ipywidgets.HTML()
         self.words.add_class("kfcpo-words")
         below = ipywidgets.Box([self.stage, self.words])
         below.layout = ipywidgets.Layout(flex_flow="row wrap", align_items="center")
-        super().__init__([self.instruments, below])
+        super().__init__([self.instruments, ipywidgets.HTML(CAPTION), below])
         self._stages: dict[str, Stage] = {}
         self._tracks: dict[tuple[Path, str, int], Track] = {}
 
@@ -78,8 +80,8 @@ class RunView(ipywidgets.VBox):  # type: ignore[misc]
         super().close()
 
 
-def _picture(alt: str) -> ipywidgets.Image:
-    picture = ipywidgets.Image(format="png", tooltip=alt)
+def _picture() -> ipywidgets.Image:
+    picture = ipywidgets.Image(value=BLANK, format="png")
     picture.add_class("kfcpo-view")
     picture.layout = ipywidgets.Layout(max_width="100%", align_self="flex-start")
     return picture

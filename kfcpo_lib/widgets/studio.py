@@ -2,6 +2,7 @@
 
 import html
 import itertools
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,8 @@ LIMITS = {"PointMass-v0": 10.0}
 """Cost limit of the tasks where it is not the usual one."""
 REFRESH = 1.0
 """Seconds between two pictures."""
+DECADES = 1.5
+"""How far a logarithmic slider reaches, up and down."""
 PACE = 50
 """Steps of the episode from one picture to the next."""
 STATES = {
@@ -92,7 +95,7 @@ class Studio(ipywidgets.VBox):  # type: ignore[misc]
         }
         buttons = {}
         for name, (text, icon, action) in actions.items():
-            buttons[name] = ipywidgets.Button(description=text, icon=icon, layout={"width": "8em"})
+            buttons[name] = ipywidgets.Button(description=text, icon=icon, layout={"width": "9em"})
             buttons[name].on_click(lambda _, action=action: self._pressed(action))
         return buttons
 
@@ -128,7 +131,7 @@ class Studio(ipywidgets.VBox):  # type: ignore[misc]
         total = max(steps, read_config(folder)["settings"]["total_steps"])
         self.training.resume(folder, total_steps=total)
         for name, slider in self.knobs.items():
-            slider.value = getattr(self.training.knobs, name)
+            put(slider, getattr(self.training.knobs, name))
         self._watch()
 
     def one_epoch(self) -> None:
@@ -313,18 +316,29 @@ def _choices(start: TrainConfig) -> dict[str, Any]:
 
 def _knobs(start: TrainConfig) -> dict[str, Any]:
     """What is turned while it runs."""
+    linear, logarithmic = ipywidgets.FloatSlider, ipywidgets.FloatLogSlider
     fine = {"step": 0.05, "readout_format": ".3f"}
-    return {
-        "margin_lambda": ipywidgets.FloatSlider(
-            start.margin_lambda, min=0.05, max=1.0, step=0.05, description="margin λ"
-        ),
-        "steepness_k": ipywidgets.FloatLogSlider(
-            start.steepness_k, min=-2, max=1, **fine, description="steepness k (per cost)"
-        ),
-        "kl_limit": ipywidgets.FloatLogSlider(
-            start.kl_limit, min=-3, max=-1, **fine, description="KL limit ε_KL (nats)"
-        ),
-        "cost_limit": ipywidgets.FloatSlider(
-            start.cost_limit, min=1, max=100, step=1, description="cost limit C"
-        ),
+    sliders = {
+        "margin_lambda": linear(min=0.01, max=1.0, step=0.01, description="margin λ"),
+        "steepness_k": logarithmic(description="steepness k (per cost)", **fine),
+        "kl_limit": logarithmic(description="KL limit ε_KL (nats)", **fine),
+        "cost_limit": linear(min=0.5, max=100, step=0.5, description="cost limit C"),
     }
+    for name, slider in sliders.items():
+        put(slider, getattr(start, name))
+    return sliders
+
+
+def put(slider: Any, value: float) -> None:
+    """Set a slider; one with a logarithmic scale gets this value as its middle.
+
+    Browsers move a slider to the next of its steps by themselves: here the value is one of them.
+    """
+    with slider.hold_sync():
+        if isinstance(slider, ipywidgets.FloatLogSlider):
+            middle = math.log10(value)
+            slider.min, slider.max = -99.0, 99.0
+            slider.value = value
+            slider.min, slider.max = middle - DECADES, middle + DECADES
+        else:
+            slider.value = value
