@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import ipywidgets
+from matplotlib.figure import Figure
 
 from kfcpo_lib.plots.studio import Runs, draw_instruments, draw_stage
-from kfcpo_lib.plots.style import new_figure, small_png
+from kfcpo_lib.plots.style import small_png
 from kfcpo_lib.recordings import Recording
 from kfcpo_lib.tracks import Stage, Track
 
@@ -17,7 +18,7 @@ CAPTION = (
     "cost on it, the KL of the last minibatches, the angle of the two directions. Then the agent "
     "from above, its way coloured where it pays."
 )
-BLANK = small_png(new_figure(width=0.1, height=0.1)[0], dpi=10)
+BLANK = small_png(Figure(figsize=(0.1, 0.1)), dpi=10)
 """A picture before the first one: browsers complain of none at all."""
 MOST_TRACKS = 24
 """Episodes kept in memory."""
