@@ -67,7 +67,7 @@ def draw_instruments(runs: Runs, whole: Runs | None = None) -> Figure:
         runs: name -> the run until now.
         whole: name -> the run to its end; drawn faintly behind.
     """
-    figure, axes = new_figure(2, 3, width=4.1, height=3.2)
+    figure, axes = new_figure(2, 3, width=3.95, height=3.15)
     fix_margins(figure, left=0.055, right=0.985, bottom=0.095, top=0.94, wspace=0.24, hspace=0.42)
     (to_return, to_cost, to_weights), (to_sigmoid, to_kl, to_angle) = axes
     whole = whole or runs
