@@ -104,6 +104,8 @@ class RunWriter:
                     f"{self.folder / name} has {found} rows but the checkpoint counted {rows}: "
                     f"the table was shortened after it was written"
                 )
+            if rows:
+                _must_be_text(self.folder / name)
         epochs = count_rows(self.folder / "progress.csv")
         if self.checkpoint is None and epochs > 1:
             # A run that was interrupted before its first checkpoint has one row at most.
@@ -232,6 +234,13 @@ def count_rows(table: Path) -> int:
     return max(table.read_bytes().count(b"\n") - 1, 0) if table.exists() else 0
 
 
+def _must_be_text(table: Path) -> None:
+    try:
+        table.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{table} is damaged: it is no text ({error.reason})") from error
+
+
 def read_config(folder: str | Path) -> dict[str, Any]:
     """The `config.json` of a run.
 
@@ -259,7 +268,7 @@ def read_train_config(folder: str | Path, **changes: Any) -> TrainConfig:
     settings = read_config(folder)["settings"] | {"run_dir": str(folder)} | changes
     try:
         return TrainConfig(**settings)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{Path(folder) / 'config.json'}: {error}") from error
 
 
