@@ -359,8 +359,15 @@ def _check_acting(path: Path, content: Mapping[str, Any]) -> None:
         if not isinstance(content.get(part), dict):
             raise ValueError(f"{path} is not whole: it has no {part}")
         for name, numbers in content[part].items():
-            if not torch.isfinite(torch.as_tensor(numbers)).all():
+            if not _are_finite(numbers):
                 raise ValueError(f"{path}: {part} {name} holds numbers that are not finite")
+
+
+def _are_finite(numbers: Any) -> bool:
+    try:
+        return bool(torch.isfinite(torch.as_tensor(numbers)).all())
+    except (TypeError, ValueError, RuntimeError):  # no numbers at all
+        return False
 
 
 def to_tensors(tree: Any) -> Any:
