@@ -154,7 +154,8 @@ def test_a_hostile_function_costs_its_own_row(body, sentence, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere memory is not limited")
 def test_a_memory_bomb(tmp_path):
-    row = grade_kl(tmp_path, "return [bytearray(2**20) for _ in range(10 * 2**10)]")
+    limits = Limits(notebook_seconds=900, exercise_seconds=600, memory_gb=0.5)
+    row = grade_kl(tmp_path, "return [bytearray(2**20) for _ in range(10 * 2**10)]", limits)
     assert "MemoryError" in row.sentence
 
 

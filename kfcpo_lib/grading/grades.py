@@ -44,7 +44,9 @@ class Exercise:
     def answers(self, submission: Submission) -> list[Any]:
         """What the check is called with."""
         return [
-            submission.answer(name) if name in self.students else value_in_master(self.master, name)
+            submission.function(name)
+            if name in self.students
+            else value_in_master(self.master, name)
             for name in self.names
         ]
 
@@ -90,7 +92,7 @@ def exercises_of(master: Path) -> list[Exercise]:
 
 
 @cache
-def value_in_master(master: Path, name: str) -> Any:
+def in_master(master: Path, name: str) -> Any:
     """What `name` is in a master, from running the statements of it that `name` needs."""
     cells = [ast.parse(cell).body for cell in code_cells(master.read_bytes())]
     sources = [ast.unparse(statement) for cell in cells for statement in cell]

@@ -115,14 +115,12 @@ class Student:
                 exec(compile(plain_python(sources[number]), "cell", "exec"), namespace)
             except BaseException as error:  # the next cell is run, as in a notebook
                 errors[number] = f"code cell {number + 1} stopped with {_in_words(error)}"
-        lacks, values = {}, {}
+        lacks = {}
         for name in wanted:
-            if name not in namespace:
+            if not callable(namespace.get(name)):
                 places = [n for n, cell in enumerate(cells) if name in cell.defined]
                 lacks[name] = next((errors[n] for n in places if n in errors), None)
-            elif not callable(namespace[name]):
-                values[name] = wire.encode(namespace[name])
-        self.say({"lacks": lacks, "values": values})
+        self.say({"lacks": lacks})
 
     def answer_calls(self, namespace: dict[str, Any]) -> None:
         """Call the student's functions as asked, for ever."""

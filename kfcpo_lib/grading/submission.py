@@ -46,7 +46,7 @@ class Submission:
         self._process.start()
         theirs.close()
         try:
-            self.lacks, self.values = self._run_cells()
+            self.lacks = self._run_cells()
         except BaseException:
             self.close()
             raise
@@ -74,8 +74,8 @@ class Submission:
         self._line.close()
         self._folder.cleanup()
 
-    def _run_cells(self) -> tuple[dict[str, str], dict[str, Any]]:
-        """Wait until the cells have run; why names are missing, and those that are no functions."""
+    def _run_cells(self) -> dict[str, str]:
+        """Wait until the cells have run; why each missing function is missing."""
         while True:
             message = self._hear()
             if "hopeless" in message:
@@ -83,19 +83,14 @@ class Submission:
             with _understood():
                 if "lacks" in message:
                     self.doing = "your function was running"
-                    lacks = {
+                    return {
                         name: one_line(reason or f"{name} is not in the notebook")
                         for name, reason in message["lacks"].items()
                     }
-                    values = message["values"].items()
-                    return lacks, {name: wire.decode(value) for name, value in values}
                 self.doing = f"code cell {int(message['cell'])} was running"
 
-    def answer(self, name: str) -> Any:
-        """The student's function of this name, or the value if it is none.
-
-        Calls of the function raise what it raised, or `Wrong` if it is not there.
-        """
+    def function(self, name: str) -> Callable[..., Any]:
+        """The student's function; its calls raise what it raised, or `Wrong` if it is not there."""
 
         def call(*arguments: Any, **words: Any) -> Any:
             if name in self.lacks:
@@ -106,7 +101,7 @@ class Submission:
                 self.lost = True
                 raise
 
-        return self.values.get(name) if name in self.values else call
+        return call
 
     def allow(self, seconds: float) -> None:
         """Set the clock for one exercise."""
