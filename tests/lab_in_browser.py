@@ -179,7 +179,9 @@ def turn(control: Locator) -> None:
         control.press("Space")
     elif kind.startswith("SELECT"):
         at_end = control.evaluate("menu => menu.selectedIndex === menu.options.length - 1")
-        control.press("ArrowUp" if at_end else "ArrowDown")
+        control.press("Space")  # opens it: the arrows on a closed one are taken by JupyterLab
+        control.page.keyboard.press("ArrowUp" if at_end else "ArrowDown")
+        control.page.keyboard.press("Enter")
     else:
         now, last = (control.get_attribute(f"aria-value{which}") for which in ("now", "max"))
         control.press("ArrowLeft" if now == last else "ArrowRight")
