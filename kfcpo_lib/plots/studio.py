@@ -68,7 +68,7 @@ def draw_instruments(runs: Runs, whole: Runs | None = None) -> Figure:
         whole: name -> the run to its end; drawn faintly behind.
     """
     figure, axes = new_figure(2, 3, width=3.95, height=3.15)
-    fix_margins(figure, left=0.055, right=0.985, bottom=0.095, top=0.94, wspace=0.24, hspace=0.42)
+    fix_margins(figure, left=0.07, right=0.98, bottom=0.1, top=0.94, wspace=0.3, hspace=0.44)
     (to_return, to_cost, to_weights), (to_sigmoid, to_kl, to_angle) = axes
     whole = whole or runs
     _curves(to_return, runs, whole, "return_mean", REWARD)
@@ -158,10 +158,11 @@ def _weights(axes: Axes, runs: Runs) -> None:
 
 
 def _steps(axes: Axes, runs: Runs, whole: Runs) -> None:
-    """Room for the whole training, and a line at the present step."""
-    last = max(max(run.config.total_steps, run.env_steps) for run in whole.values())
-    axes.set_xlim(0, last / 1e3)
+    """Room for the whole training, or a good part of what is to come; a line at the present step."""
     now = max(run.env_steps for run in runs.values())
+    planned = max(run.config.total_steps for run in whole.values())
+    known = max(run.env_steps for run in whole.values())
+    axes.set_xlim(0, max(known, min(planned, 4 * now)) / 1e3)
     axes.axvline(now / 1e3, color=NEUTRAL, lw=0.8)
 
 
