@@ -158,7 +158,7 @@ def _weights(axes: Axes, runs: Runs) -> None:
 
 
 def _steps(axes: Axes, runs: Runs, whole: Runs) -> None:
-    """Room for the whole training, or a good part of what is to come; a line at the present step."""
+    """Room for what was trained and a good part of what is to come; a line at the present."""
     now = max(run.env_steps for run in runs.values())
     planned = max(run.config.total_steps for run in whole.values())
     known = max(run.env_steps for run in whole.values())
