@@ -1,5 +1,6 @@
 """Stored runs watched again: scrubbed by a slider, two side by side, evaluated, filmed."""
 
+import base64
 import html
 import threading
 from collections.abc import Callable, Mapping
@@ -44,7 +45,7 @@ class Replay(ipywidgets.VBox):  # type: ignore[misc]
         self.episodes = ipywidgets.BoundedIntText(
             20, min=1, max=1_000, description="episodes", layout={"width": "12em"}
         )
-        self.film = ipywidgets.Video(autoplay=True, loop=True, layout={"display": "none"})
+        self.film = ipywidgets.HTML()
         self.buttons = self._make_buttons()
         self._lock, self._wish, self._draws = threading.Lock(), False, False
         self._read: dict[Path, Recording] = {}
@@ -210,8 +211,8 @@ class Replay(ipywidgets.VBox):  # type: ignore[misc]
 
     def _shoot(self, folder: Path) -> None:
         run = self._read[folder].until(self.epoch.value)
-        self.film.value = film(folder, run.policy or "policy.pt")
-        self.film.layout.display = None
+        data = base64.b64encode(film(folder, run.policy or "policy.pt")).decode()
+        self.film.value = f'<video controls autoplay loop src="data:video/mp4;base64,{data}">'
         self.result.value = f"{html.escape(folder.name)}, policy of step {steps_of_policy(run):,}"
 
 
