@@ -44,9 +44,7 @@ class Exercise:
     def answers(self, submission: Submission) -> list[Any]:
         """What the check is called with."""
         return [
-            submission.function(name)
-            if name in self.students
-            else value_in_master(self.master, name)
+            submission.function(name) if name in self.students else in_master(self.master, name)
             for name in self.names
         ]
 
