@@ -63,7 +63,8 @@ def pictures(count: int = 200, size: int = 4, smooth: float = 0.5, seed: int = 1
     generator = torch.Generator().manual_seed(seed)
     own = torch.randn(count, size * size, generator=generator, dtype=torch.float64)
     shared = torch.randn(count, 1, generator=generator, dtype=torch.float64)
-    return (1 - smooth) ** 0.5 * own + smooth**0.5 * shared
+    mixed: Tensor = (1 - smooth) ** 0.5 * own + smooth**0.5 * shared
+    return mixed
 
 
 class Statistics(NamedTuple):
