@@ -6,14 +6,18 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from masters import MASTERS, code_cells, name, read
 from nbformat.v4 import new_code_cell, new_notebook
 
 from kfcpo_lib import __main__ as command_line
 from kfcpo_lib.editions import student_edition
-from kfcpo_lib.grading import grades
+from kfcpo_lib.grading import grades, wire
 from kfcpo_lib.grading.limits import Limits
 
 PATIENT = Limits(notebook_seconds=900, exercise_seconds=600)  # a loaded machine is no fault
@@ -187,6 +191,43 @@ def test_a_notebook_that_speaks_out_of_turn_earns_nothing(tmp_path):
     return 0"""
     rows = grade_cells(tmp_path, IMPORTS, STUB + speak, UNDO)
     assert {row.result for row in rows} == {"failed"}
+
+
+def test_a_notebook_that_forges_its_progress_is_refused(tmp_path):
+    forge = "import json\njson.dumps = lambda *_: '{\"cell\": Infinity}'\n"
+    rows = grade_cells(tmp_path, forge + KL, UNDO)
+    assert {row.sentence for row in rows} == {"what it hands over cannot be read."}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from("array dtype shape gradient place tuple set dict".split()), inner
+        )
+    ),
+)
+
+
+@given(JSON)
+def test_what_is_no_value_is_not_taken_for_one(coded):
+    ours = [np.zeros(2)]
+    try:
+        value = wire.decode(coded, ours)
+    except (ValueError, OverflowError):
+        return
+    wire.encode(value, ours)
+
+
+def test_values_survive_the_way():
+    own, other = torch.arange(3.0), np.ones((2, 0, 3), dtype=np.int32)
+    value = [None, True, -1, 2.5, "x", (own, {"a": other}), {1, 2}, np.float32(0.5)]
+    coded = json.loads(json.dumps(wire.encode(value, [own])))
+    back = wire.decode(coded, [own])
+    assert back[:5] == value[:5] and back[6:] == value[6:]
+    assert back[5][0].data_ptr() == own.data_ptr()
+    assert (back[5][1]["a"].shape, back[5][1]["a"].dtype) == (other.shape, other.dtype)
 
 
 PEEK = """import gc, sys
