@@ -204,7 +204,10 @@ JSON = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from("array dtype shape gradient place tuple set dict".split()), inner
+            st.sampled_from(
+                ["array", "dtype", "shape", "gradient", "place", "tuple", "set", "dict"]
+            ),
+            inner,
         )
     ),
 )
