@@ -77,7 +77,7 @@ class Studio(ipywidgets.VBox):  # type: ignore[misc]
         self.runs = ipywidgets.Dropdown(description="resume", layout={"width": "24em"})
         self.status = ipywidgets.HTML()
         self.status.add_class("kfcpo-status")
-        self._said = ""
+        self._said, self._saying = "", threading.RLock()
         self._news, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._forget()
@@ -170,11 +170,13 @@ class Studio(ipywidgets.VBox):  # type: ignore[misc]
         self.knobs["cost_limit"].value = LIMITS.get(env_id, TrainConfig.cost_limit)
 
     def _say(self, words: str) -> None:
-        state, more = STATES[self.training.state], f": {words}" if words else ""
-        self.status.value = f"<b>{html.escape(state)}</b>{html.escape(more)}"
+        with self._saying:
+            state, more = STATES[self.training.state], f": {words}" if words else ""
+            self.status.value = f"<b>{html.escape(state)}</b>{html.escape(more)}"
 
     def _news_has_come(self) -> None:
-        self._allow()
+        with self._saying:  # news come on several threads: the last to speak knows the last state
+            self._allow()
         self._news.set()
 
     def _allow(self) -> None:
