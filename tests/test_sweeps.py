@@ -193,12 +193,15 @@ LONG = 300 * EPOCH
 def test_a_worker_killed_in_the_middle_of_training_loses_nothing(
     tmp_path: Path, fast_ticks: None
 ) -> None:
-    spec, kills = tiny_spec("kfcpo", total_steps=LONG), 0
-    for _ in local_backend(workers=1)(jobs_of(spec, tmp_path / "killed")):
+    spec, kills, outcomes = tiny_spec("kfcpo", total_steps=LONG), 0, list[Outcome]()
+    (tmp_path / "killed").mkdir()
+    for some in local_backend(workers=1)(jobs_of(spec, tmp_path / "killed")):
+        outcomes += some
         rows = count_rows(tmp_path / "killed" / "kfcpo_3" / "progress.csv")
         if rows > 60 * (kills + 1) and kills < 3:
             kill_workers()
             kills += 1
+    assert [trouble for _, trouble in outcomes] == [None]
     assert kills == 3
     sweep(spec, tmp_path / "whole", in_this_process)
     assert_same_runs(tmp_path / "killed", tmp_path / "whole", "kfcpo")

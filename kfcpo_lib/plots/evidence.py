@@ -140,7 +140,7 @@ def draw_misleading(returns: Mapping[str, float]) -> Figure:
     axes.bar(list(returns), list(returns.values()), color=colours)
     axes.set_ylim(lowest - 0.2 * abs(lowest), highest + 0.02 * abs(highest))
     axes.tick_params(axis="x", rotation=30 if len(returns) > 5 else 0)
-    label(axes, "One rule wins clearly (seed 0, each where it looked best)", "", "return")
+    label(axes, "The best rule at a glance (seed 0, each where it looked best)", "", "return")
     return figure
 
 
