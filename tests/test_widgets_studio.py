@@ -66,6 +66,27 @@ def test_only_what_can_be_done_can_be_pressed(state, studio, tmp_path):
 
 
 @pytest.mark.usefixtures("silent")
+def test_the_page_shows_the_last_state_when_two_come_at_once(studio, monkeypatch):
+    """The process stops while the kernel is still busy saying that it will."""
+    studio.start()
+    studio.training._hear({"event": "ready"})
+    hears = threading.Thread(target=studio.training._hear, args=[{"event": "stopped"}])
+
+    def read_slowly(training):
+        now = POSSIBLE[training.state]
+        if training.state == "stopping" and not hears.ident:
+            hears.start()
+            hears.join(0.3)
+        return now
+
+    monkeypatch.setattr(LiveTraining, "possible", property(read_slowly))
+    press(studio, "stop")
+    hears.join()
+    assert STATES["stopped"] in studio.status.value
+    assert not studio.buttons["start"].disabled
+
+
+@pytest.mark.usefixtures("silent")
 @pytest.mark.parametrize("state", ["idle", "running", "paused"])
 def test_sliders_answer_at_once(state, studio, tmp_path):
     studio.training = travel(tmp_path / "run", ROADS[state])
