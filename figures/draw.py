@@ -6,20 +6,38 @@ in `figures/runs/`.
 """
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from kfcpo_lib import bandits, controllers
+from kfcpo_lib import bandits, clinic, controllers, evidence, faults, rollouts, sharing_study
 from kfcpo_lib import kfac_study as study
 from kfcpo_lib.benchmarks import parts
+from kfcpo_lib.benchmarks.frontier import read_run
 from kfcpo_lib.cmdp import FLOODED_TOWN, solve
 from kfcpo_lib.kfac import KFAC
-from kfcpo_lib.plots import blending, cmdps, from_scratch, kfac, natural_gradients, rollback, start
+from kfcpo_lib.plots import (
+    blending,
+    cmdps,
+    from_scratch,
+    frontier,
+    kfac,
+    natural_gradients,
+    rollback,
+    start,
+    studio,
+)
+from kfcpo_lib.plots import clinic as charts
+from kfcpo_lib.plots import evidence as rivals
 from kfcpo_lib.plots.learning import save_learning_curves
 from kfcpo_lib.plots.style import png
+from kfcpo_lib.recordings import Recording
+from kfcpo_lib.studies import learning_record, read_study, rules_of
 from kfcpo_lib.tracks import watch
 from kfcpo_lib.widgets import policy_gradients
 from kfcpo_lib.widgets.cmdps import draw_ascent_at, draw_front_at, flooded_town
@@ -90,6 +108,64 @@ def four_controllers() -> Figure:
     return blending.draw_controllers(traces, 20.0, 16.0)
 
 
+def turned_run() -> Figure:
+    """Notebook 08: a training whose margin was turned on its way, beside one left alone."""
+    runs = {"turned": "lambda_09_then_05", "control": "lambda_09"}
+    return studio.draw_instruments(
+        {name: Recording.read(RUNS / "studio" / run) for name, run in runs.items()}
+    )
+
+
+def return_against_cost() -> Figure:
+    """Notebook 09: where every rule ends on SafetyPointGoal1, after the same number of steps."""
+    studies = [RUNS / name for name in ("point_goal", "point_goal_rivals", "rivals", ".")]
+    rules = rules_of(studies, "SafetyPointGoal1-v0")
+    folders = [folder for found in rules.values() for folder in found]
+    common = min(int(learning_record(folder)["env_steps"].iloc[-1]) for folder in folders)
+    ends = read_study(folders, until=common).groupby("algorithm")
+    points = {
+        str(rule): (_point(rows["final_return"]), _point(rows["final_cost"])) for rule, rows in ends
+    }
+    return rivals.draw_pareto(points, limit=25.0)
+
+
+def _point(seeds: "pd.Series[float]") -> rivals.Point:
+    scores = seeds.to_numpy()
+    return rivals.Point(float(scores.mean()), evidence.bootstrap_interval([scores], evidence.mean))
+
+
+def flipped_cost() -> Figure:
+    """Notebook 11: the weight goes to one, and the cost climbs: a sign is wrong."""
+    stored = clinic.read_stored()
+    return charts.draw_chart(stored["flipped_cost_sign"], stored["healthy"], window=3)
+
+
+def end_or_cut() -> Figure:
+    """Notebook 11: what GAE says of a world without an end that is cut after 200 steps."""
+    reward = np.ones((200, 1))
+    value, never, cut = reward / (1 - 0.99), reward < 0, np.arange(200)[:, None] == 199
+    world = (reward, value, value, never, cut, 0.99, 0.95)
+    ways = {"truncation has a future": rollouts.gae, "taken for an end": faults.truncation_as_end}
+    return charts.draw_end_of_episode({name: gae(*world)[:, 0] for name, gae in ways.items()})
+
+
+def expand_or_reduce() -> Figure:
+    """Notebook 12: where either way of sharing weights is exact."""
+    pictures = sharing_study.pictures(200, size=4)
+    errors: dict[str, dict[str, float]] = {"expand": {}, "reduce": {}}
+    for reads, bend in itertools.product(sharing_study.READS, reversed(sharing_study.BENDS)):
+        blocks = sharing_study.blocks(sharing_study.SharedPolicy(4, reads, bend), pictures)
+        for way in errors:
+            errors[way][f"{reads},\n{bend}"] = blocks.error(way)
+    return frontier.sharing_errors(errors)
+
+
+def memory() -> Figure:
+    """Notebook 12: through flickering eyes, with a memory and without."""
+    runs = {"GRU, window of 8": "flicker_gru", "MLP, one moment": "flicker_now"}
+    return frontier.trainings({name: read_run(run) for name, run in runs.items()})
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "00_two_agents": two_agents,
     "00_lidar": lambda: start.draw_lidar(distance=1.5, angle=0.0),
@@ -108,6 +184,13 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "06_drift": lambda: rollback.draw_drift(0.01, -3.0, True, "minibatch", 0.5),
     "07_map": from_scratch.draw_map,
     "07_parts": lambda: from_scratch.draw_parts(parts.read_parts()),
+    "08_turned": turned_run,
+    "09_pareto": return_against_cost,
+    "09_luck": lambda: rivals.draw_luck(seeds=3, gap=2.0, spread=4.0),
+    "11_chart": flipped_cost,
+    "11_truncation": end_or_cut,
+    "12_sharing": expand_or_reduce,
+    "12_memory": memory,
 }
 
 

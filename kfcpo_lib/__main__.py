@@ -95,8 +95,14 @@ def run_diagnose(options: argparse.Namespace, _: Sequence[str]) -> None:
     """Say what ails stored runs, and what to try."""
     from kfcpo_lib.diagnosis import diagnose
 
+    refused = []
     for folder in options.run_folders:
-        print(f"{folder}\n{diagnose(folder)}")
+        try:
+            print(f"{folder}\n{diagnose(folder)}")
+        except (ValueError, OSError) as error:
+            refused.append(str(error))
+    if refused:
+        raise ValueError("\nerror: ".join(refused))
 
 
 def run_plot(options: argparse.Namespace, _: Sequence[str]) -> None:

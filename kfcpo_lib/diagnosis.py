@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from scipy.special import expit
 
@@ -96,7 +97,7 @@ def diagnose(
         run = _of_reports(run)
     progress = _checked(run)
     tail = tail_of(progress)
-    judges = (*JUDGES, _judge_weight) if algorithm == "kfcpo" else JUDGES
+    judges = JUDGES if algorithm == "kfcpo" else [j for j in JUDGES if j is not _judge_weight]
     findings = (judge(progress, tail) for judge in judges)
     return Diagnosis(len(tail), tuple(finding for finding in findings if finding))
 
@@ -252,11 +253,13 @@ def _judge_finite(progress: pd.DataFrame, tail: pd.DataFrame) -> Finding | None:
     refused = float(progress["nonfinite"].sum())
     if not refused:
         return None
-    evidence = f"{refused:.0f} numbers were not finite and were refused"
+    evidence = f"{np.ceil(refused):.0f} numbers were not finite and were refused"
     return Finding(NOT_FINITE, evidence, "damping above 0, a look at the world's rewards and costs")
 
 
 def _judge_weight(progress: pd.DataFrame, tail: pd.DataFrame) -> Finding | None:
+    if (progress["epoch"].diff() > 1).any():  # a mean of several epochs lies off the curve
+        return None
     centre = progress["margin_lambda"] * progress["cost_limit"]
     formula = expit(progress["steepness_k"] * (progress["episodic_cost_mean"] - centre))
     off = (progress["cost_weight"] - formula).abs()
@@ -275,6 +278,7 @@ JUDGES: tuple[Judge, ...] = (
     _judge_finite,
     _judge_kl,
     _judge_angle,
+    _judge_weight,
     _judge_steps,
     _judge_cost,
     _judge_weights,

@@ -27,6 +27,7 @@ from kfcpo_lib.diagnosis import (
     WRONG_WEIGHT,
 )
 from kfcpo_lib.faults import swapped
+from kfcpo_lib.studies import thin
 
 
 def healthy(epochs: int = 12, **changes: Any) -> pd.DataFrame:
@@ -115,6 +116,14 @@ def test_a_weight_off_its_formula_is_seen_where_the_formula_is_kfcpos() -> None:
     assert diagnose(ill, algorithm="ppo_lag").signatures == []
 
 
+def test_runs_thinned_for_the_repository_are_judged_like_whole_ones() -> None:
+    noisy = 15.0 + np.random.default_rng(0).normal(0.0, 6.0, 90)
+    whole = healthy(epochs=90, episodic_cost_mean=noisy)
+    assert diagnose(whole).signatures == diagnose(thin(whole, 30)).signatures == []
+    refused = thin(whole.assign(nonfinite=[1] + [0] * 89), 30)
+    assert "1 numbers were not finite" in str(diagnose(refused))
+
+
 def test_before_any_episode_has_ended_the_weight_is_a_half_and_nothing_is_wrong() -> None:
     costs = [np.nan] * 3 + [15.0] * 9
     assert diagnose(healthy(episodic_cost_mean=costs)).signatures == []
@@ -149,9 +158,9 @@ def test_the_evidence_is_the_runs_own_numbers() -> None:
     assert "the episodic cost is 31.2, its limit 20; w_c is 0.54" in finding.evidence
 
 
-def test_several_findings_are_all_told() -> None:
-    table = healthy(episodic_cost_mean=40.0, kl=0.5, rollbacks=8)
-    assert diagnose(table).signatures == [KL_BEYOND, STALLED, COST_ABOVE]
+def test_several_findings_are_all_told_the_bugs_first() -> None:
+    table = healthy(episodic_cost_mean=40.0, kl=0.5, rollbacks=8, cost_weight=0.1)
+    assert diagnose(table).signatures == [KL_BEYOND, WRONG_WEIGHT, STALLED, COST_ABOVE]
 
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
@@ -225,10 +234,25 @@ def test_folders_that_hold_no_readable_run_are_refused(stored: Path, tmp_path: P
 def test_the_command_line_says_the_same(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["diagnose", str(stored)]) == 0
     assert capsys.readouterr().out == f"{stored}\n{diagnose(stored)}\n"
-    assert main(["diagnose", str(stored / "none")]) == 2
-    assert (
-        capsys.readouterr().err == f"error: {stored / 'none'} is not a run: it has no config.json\n"
+
+
+def test_a_folder_that_is_no_run_does_not_keep_the_command_from_the_others(
+    stored: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = [stored / "none", stored / "nothing"]
+    assert main(["diagnose", str(nothing[0]), str(stored), str(nothing[1])]) == 2
+    said = capsys.readouterr()
+    assert said.out == f"{stored}\n{diagnose(stored)}\n"
+    assert said.err == "".join(
+        f"error: {path} is not a run: it has no config.json\n" for path in nothing
     )
+
+
+def test_every_stored_run_gets_a_verdict() -> None:
+    folders = [config.parent for config in parts.STORED.parent.rglob("config.json")]
+    assert len(folders) > 40
+    for folder in folders:
+        assert "nan" not in str(diagnose(folder))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 from scipy.special import expit
 
@@ -13,12 +15,14 @@ from kfcpo_lib.plots.learning import moving_average
 from kfcpo_lib.plots.style import (
     COMMITTED,
     COST,
+    FONT_SIZE,
     LIMIT,
     MARGIN,
     NEUTRAL,
     REWARD,
     ROLLBACK,
     SECOND,
+    fix_margins,
     label,
     legend,
     new_figure,
@@ -31,7 +35,7 @@ PANELS = {
     "episodic_cost_mean": ("Episodic cost", COST),
     "cost_weight": ("Weight of the cost, $w_c$", COST),
     "undone": ("Share of steps undone", ROLLBACK),
-    "delta": (r"$\delta$ / KL limit", NEUTRAL),
+    "delta": ("δ / KL limit", NEUTRAL),
     "kl": ("KL of the epoch / KL limit", NEUTRAL),
 }
 """Column of each panel of a chart, its title and its colour."""
@@ -47,7 +51,7 @@ def draw_chart(
         fell_ill: the last epoch before the fault; 0: there was none.
         window: epochs averaged.
     """
-    figure, axes = new_figure(2, 3, width=3.5, height=2.5)
+    figure, axes = new_figure(2, 3, width=3.5, height=2.6)
     for panel, (column, (title, colour)) in zip(axes.flat, PANELS.items(), strict=True):
         for table, line, ink in ((beside, "--", NEUTRAL), (run, "-", colour)):
             values = moving_average(_values(table, column), window)
@@ -56,10 +60,17 @@ def draw_chart(
             panel.axvline(fell_ill + 0.5, color=NEUTRAL, ls=":", lw=1.5)
         label(panel, title, "epoch" if panel in axes[1] else "", "")
     _limits(axes.flat, run)
-    axes.flat[0].plot([], [], "-", color=LIMIT, lw=2.2, label="this run")
-    axes.flat[0].plot([], [], "--", color=NEUTRAL, lw=2.2, label="beside it")
-    legend(axes.flat[0], loc="upper left")
-    return figure
+    _names_of_lines(figure, axes.flat[1])
+    return fix_margins(figure, left=0.055, bottom=0.1, top=0.86, wspace=0.17, hspace=0.36)
+
+
+def _names_of_lines(figure: Figure, cost: Axes) -> None:
+    """One legend above all panels, where it hides no curve."""
+    lines, names = cost.get_legend_handles_labels()
+    for line, ink, name in (("--", NEUTRAL, "beside it"), ("-", LIMIT, "this run, in colour")):
+        lines.insert(0, Line2D([], [], color=ink, ls=line, lw=2.2))
+        names.insert(0, name)
+    figure.legend(lines, names, loc="upper center", ncols=4, fontsize=FONT_SIZE - 2)
 
 
 def _values(table: pd.DataFrame, column: str) -> Array:
@@ -80,11 +91,13 @@ def _limits(panels: Sequence[Axes], run: pd.DataFrame) -> None:
     cost.axhline(last["cost_limit"], color=LIMIT, lw=1.5, label="limit C")
     centre = last["cost_limit"] * last["margin_lambda"]
     cost.axhline(centre, color=MARGIN, ls="--", lw=1.5, label="centre λC")
-    cost.set_ylim(0.0, 1.45 * cost.get_ylim()[1])
-    legend(cost, loc="upper left")
+    cost.set_ylim(bottom=0.0)
     for panel in (weight, undone):
-        panel.set_ylim(-0.05, 1.05)
+        panel.set(ylim=(-0.05, 1.05), yticks=(0.0, 0.5, 1.0))
     delta.set_yscale("log")
+    delta.yaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    delta.yaxis.set_major_formatter("{x:g}")
+    delta.yaxis.set_minor_locator(NullLocator())
     kl.axhline(1.0, color=LIMIT, lw=1.5)
     kl.set_ylim(bottom=-0.04 * kl.get_ylim()[1])
 
