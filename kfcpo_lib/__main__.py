@@ -116,13 +116,22 @@ def run_plot(options: argparse.Namespace, _: Sequence[str]) -> None:
 def run_sweep(options: argparse.Namespace, _: Sequence[str]) -> None:
     """Train and evaluate what a spec asks for and the sweep's folder does not hold yet."""
     from kfcpo_lib import sweeps
+    from kfcpo_lib.ablations import keep_sweep
     from kfcpo_lib.specs import read_spec
 
     spec = read_spec(options.spec)
     out = options.out or Path("runs") / options.spec.stem
     if options.list:
         print(sweeps.states(spec, out))
-        return
+    else:
+        _carry_out_sweep(options, spec, out)
+    if options.keep:
+        print(keep_sweep(options.spec, out, options.keep))
+
+
+def _carry_out_sweep(options: argparse.Namespace, spec: Any, out: Path) -> None:
+    from kfcpo_lib import sweeps
+
     if options.ray is None:
         backend = sweeps.local_backend(options.jobs, options.nice)
     else:
@@ -201,6 +210,8 @@ def _add_sweep(command: argparse.ArgumentParser) -> None:
     command.add_argument("--nice", type=int, default=0, help="give way to other programs: 1 to 19")
     command.add_argument("--ray", metavar="ADDRESS", help="a Ray cluster: HOST:PORT or auto")
     command.add_argument("--list", action="store_true", help="only say where every run stands")
+    keep = "keep the tables of what is finished there, for the notebooks"
+    command.add_argument("--keep", metavar="FOLDER", type=Path, help=keep)
 
 
 def _count(text: str) -> int:

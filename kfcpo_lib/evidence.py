@@ -98,6 +98,17 @@ def ratio_interval(
     return _bootstrap([ours, theirs], ratio, confidence, resamples, seed)
 
 
+def difference_interval(
+    ours: Array, theirs: Array, *, confidence: float = 0.95, resamples: int = 2_000, seed: int = 0
+) -> Interval:
+    """Percentile interval of mean(ours) - mean(theirs), for what a change is worth."""
+
+    def difference(x: Array, y: Array, axis: int) -> Any:
+        return np.mean(x, axis=axis) - np.mean(y, axis=axis)
+
+    return _bootstrap([ours, theirs], difference, confidence, resamples, seed)
+
+
 def _improvement(ours: Strata, theirs: Strata) -> Any:
     """The same for leading axes of resamples."""
     chances = [

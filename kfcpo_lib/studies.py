@@ -102,7 +102,9 @@ def summary(run: str | Path, until: int | None = None) -> dict[str, Any]:
         `sampled_return`, `sampled_cost`, `sampled_within` (share of the episodes within the limit)
         and the same for mean actions, of the stored evaluation (NaN without one, or with `until`);
         `final_return` and `final_cost`, means over the last tenth of the training; and
-        `evidence.safety_numbers`.
+        `evidence.safety_numbers`. Over the second half of the training: `rollback_share` of the
+        steps that were undone, and the weight's mean and standard deviation over the epochs,
+        `cost_weight` and `weight_spread`.
     """
     settings, record = read_config(run)["settings"], learning_record(run)
     if until is not None:
@@ -114,7 +116,16 @@ def summary(run: str | Path, until: int | None = None) -> dict[str, Any]:
     last = record[record["env_steps"] > (1 - FINAL_SHARE) * record["env_steps"].iloc[-1]]
     row["final_return"] = last["return_mean"].mean()
     row["final_cost"] = last["cost_sum"].sum() / max(last["episodes"].sum(), 1)
-    return row | safety_numbers(record)
+    return row | safety_numbers(record) | _update_numbers(record)
+
+
+def _update_numbers(record: pd.DataFrame) -> dict[str, float]:
+    late = record[record["env_steps"] > record["env_steps"].iloc[-1] / 2]
+    return {
+        "rollback_share": late["rollbacks"].sum() / max(late["minibatches"].sum(), 1),
+        "cost_weight": late["cost_weight"].mean(),
+        "weight_spread": late["cost_weight"].std(ddof=0),
+    }
 
 
 def _evaluation_scores(run: str | Path, actions: str, known: bool) -> dict[str, float]:

@@ -1,0 +1,236 @@
+"""Ablations: sweeps kept small enough for the repository, and what their intervals say.
+
+A kept sweep is three files, named after its spec: `NAME.csv` with a row for every finished run
+(`sweeps.write_results`), `NAME_curves.csv` with a thinned learning curve of each, and `NAME.json`
+with the spec, the versions and the revisions of the code that made them.
+"""
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from kfcpo_lib.evidence import bootstrap_interval, difference_interval, mean
+from kfcpo_lib.runs import read_config, write_whole
+from kfcpo_lib.specs import plan, read_spec
+from kfcpo_lib.studies import learning_record, thin
+from kfcpo_lib.sweeps import write_results
+
+Array = NDArray[np.float64]
+
+KEPT = Path(__file__).parents[1] / "figures" / "runs" / "ablations"
+CURVE_ROWS = 20
+CURVE_COLUMNS = ["env_steps", "return_mean", "episodic_cost_mean", "cost_weight"]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A kept sweep."""
+
+    results: pd.DataFrame
+    """A row a run: its configuration, its place in the grid, and `studies.summary`."""
+    curves: pd.DataFrame
+    """`run` and `CURVE_COLUMNS`: at most `CURVE_ROWS` rows a run."""
+    spec: dict[str, Any]
+    """What the sweep was asked for."""
+
+    @property
+    def cost_limit(self) -> float:
+        """The limit that every run was given."""
+        return float(self.results["cost_limit"].iloc[0])
+
+    @property
+    def seeds(self) -> str:
+        """How many of the planned seeds the settings have, in words."""
+        counts = self._counts()
+        found = f"{counts.min()}" if counts.nunique() == 1 else f"{counts.min()} to {counts.max()}"
+        return f"{found} of {len(self.spec['seeds'])} seeds"
+
+    @property
+    def common_seeds(self) -> int:
+        """How many seeds every planned setting has."""
+        planned = len(plan(self.spec).runs) // len(self.spec["seeds"])
+        counts = self._counts()
+        return int(counts.min()) if len(counts) == planned else 0
+
+    def _counts(self) -> pd.Series:
+        return self.results.groupby(self.settings)["seed"].nunique()
+
+    @property
+    def settings(self) -> list[str]:
+        """The columns that tell the settings of the sweep apart."""
+        columns = list(self.results.columns)
+        return columns[1 : columns.index("algorithm")]
+
+    def scores(self, measure: str, **chosen: Any) -> Array:
+        """[seeds] a column of the `rows` of one setting."""
+        scores: Array = self.rows(**chosen)[measure].to_numpy(dtype=float)
+        return scores
+
+    def rows(self, **chosen: Any) -> pd.DataFrame:
+        """The rows of `results` of one setting, in the order of the seeds.
+
+        Args:
+            chosen: columns and their values; `rule_damping` stands for `rule.damping`.
+
+        Raises:
+            KeyError: if no run has these values.
+        """
+        rows = self.results
+        for name, value in chosen.items():
+            rows = rows[rows[name.replace("rule_", "rule.")] == value]
+        if rows.empty:
+            raise KeyError(f"no run with {chosen}")
+        return rows.sort_values("seed")
+
+
+def keep_sweep(spec_file: str | Path, out: str | Path, folder: str | Path) -> Path:
+    """Keep what is finished of a sweep; returns the table's path.
+
+    Args:
+        spec_file: the sweep's spec.
+        out: the sweep's folder, with a folder a run.
+        folder: where the three files go. What was kept of this sweep before is replaced.
+
+    Raises:
+        ValueError: if no run is finished.
+    """
+    table = write_results(read_spec(spec_file), out)
+    if table.empty:
+        raise ValueError(f"no run of {spec_file} is finished in {out}")
+    configs = [read_config(Path(out) / run) for run in table["run"]]
+    about = {
+        "spec": tomllib.loads(Path(spec_file).read_text(encoding="utf-8")),
+        "versions": configs[0]["versions"],
+        "git_revisions": sorted({str(config["git_revision"]) for config in configs}),
+    }
+    name = Path(folder) / Path(spec_file).stem
+    name.parent.mkdir(parents=True, exist_ok=True)
+    curves = pd.concat([_curve(Path(out) / run) for run in table["run"]])
+    write_whole(name.with_name(f"{name.name}_curves.csv"), _csv(curves))
+    write_whole(name.with_suffix(".json"), (json.dumps(about, indent=2) + "\n").encode())
+    write_whole(name.with_suffix(".csv"), _csv(table))
+    return name.with_suffix(".csv")
+
+
+def _curve(run: Path) -> pd.DataFrame:
+    curve = thin(learning_record(run), CURVE_ROWS)[CURVE_COLUMNS]
+    curve.insert(0, "run", run.name)
+    return curve
+
+
+def _csv(table: pd.DataFrame) -> bytes:
+    return str(table.to_csv(index=False, float_format="%.5g")).encode()
+
+
+def read_kept(topic: str, folder: str | Path = KEPT) -> dict[str, Kept]:
+    """Task -> what is kept of the sweep `ablation_TOPIC_...` on it; the point mass first."""
+    kept = {}
+    for path in sorted(Path(folder).glob(f"ablation_{topic}_*.json")):
+        name = path.with_suffix("")
+        spec = json.loads(path.read_text(encoding="utf-8"))["spec"]
+        curves = pd.read_csv(name.with_name(f"{name.name}_curves.csv"))
+        kept[str(spec["common"]["env_id"])] = Kept(pd.read_csv(f"{name}.csv"), curves, spec)
+    return dict(sorted(kept.items(), key=lambda item: item[0] != "PointMass-v0"))
+
+
+def inside(costs: Array, limit: float) -> str:
+    """`inside` or `above` if the whole interval of the mean cost is; else `open`."""
+    low, high = bootstrap_interval([costs], mean)
+    if np.isnan(low):
+        return "open"
+    return "inside" if high <= limit else "above" if low > limit else "open"
+
+
+def compare(ours: Array, theirs: Array) -> str:
+    """`more` or `less` if the whole interval of mean(ours) - mean(theirs) is; else `open`."""
+    low, high = difference_interval(ours, theirs)
+    if np.isnan(low):
+        return "open"
+    return "more" if low > 0 else "less" if high < 0 else "open"
+
+
+def grid_of(
+    kept: Kept, measure: str, rows: str, columns: str
+) -> tuple[Array, list[Any], list[Any]]:
+    """[rows, columns, seeds] a measure on a grid of two settings, and the settings' values.
+
+    Only seeds that every place of the grid has are in it.
+    """
+    table = kept.results.pivot_table(index=[rows, columns], columns="seed", values=measure)
+    whole = table.dropna(axis="columns")
+    first, second = (list(whole.index.levels[i]) for i in (0, 1))
+    return whole.to_numpy().reshape(len(first), len(second), -1), first, second
+
+
+def effects(grid: Array) -> tuple[Array, Array, Array]:
+    """Main effects of rows and of columns, and their interaction, of a [rows, columns] table.
+
+    Returns:
+        [rows], [columns] and [rows, columns]; with the mean of all they add up to the table, and
+        every one of them sums to zero along each of its axes.
+    """
+    rows = grid.mean(axis=1) - grid.mean()
+    columns = grid.mean(axis=0) - grid.mean()
+    return rows, columns, grid - grid.mean() - rows[:, None] - columns
+
+
+def optimism(scores: Array, splits: int = 200, seed: int = 0) -> tuple[Array, Array]:
+    """What the best of several settings promises, and what it then keeps.
+
+    The seeds are split in half, again and again: the setting with the highest mean on one half is
+    judged by the other.
+
+    Args:
+        scores: [settings, seeds]
+        splits: how often.
+        seed: of the splits.
+
+    Returns:
+        [splits] the chosen setting's mean on the half that chose it, and on the other.
+    """
+    rng = np.random.default_rng(seed)
+    half = scores.shape[1] // 2
+    promised, kept = np.empty(splits), np.empty(splits)
+    for i in range(splits):
+        order = rng.permutation(scores.shape[1])
+        chosen, fresh = scores[:, order[:half]], scores[:, order[half:]]
+        best = int(chosen.mean(axis=1).argmax())
+        promised[i], kept[i] = chosen[best].mean(), fresh[best].mean()
+    return promised, kept
+
+
+def best_by_mean(returns: Array, costs: Array, limit: float) -> int | None:
+    """Of the settings whose mean cost is within the limit, the one with the highest mean return.
+
+    Args:
+        returns, costs: [settings, seeds]
+        limit: of the cost.
+    """
+    safe = np.flatnonzero(costs.mean(axis=1) <= limit)
+    return int(safe[returns[safe].mean(axis=1).argmax()]) if len(safe) else None
+
+
+def best_inside(
+    returns: Array, costs: Array, limit: float, *, resamples: int = 2_000
+) -> int | None:
+    """The setting to build on: of those surely inside the limit, the one sure to earn the most.
+
+    Args:
+        returns, costs: [settings, seeds]
+        limit: of the cost.
+        resamples: of the bootstrap.
+
+    Returns:
+        Of the settings whose cost has its whole interval within the limit, the index of the one
+        whose interval of the return has the highest lower end; None if there is none.
+    """
+    highest = [bootstrap_interval([row], mean, resamples=resamples).high for row in costs]
+    lowest = [bootstrap_interval([row], mean, resamples=resamples).low for row in returns]
+    safe = [i for i, high in enumerate(highest) if high <= limit]
+    return max(safe, key=lambda i: lowest[i], default=None)

@@ -1,0 +1,293 @@
+"""Pictures of notebook 10: settings with their seeds, maps of two settings, the winner's curse."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+from kfcpo_lib.ablations import Kept, best_by_mean, best_inside, grid_of
+from kfcpo_lib.evidence import bootstrap_interval, mean
+from kfcpo_lib.plots.style import (
+    COMMITTED,
+    COST,
+    FONT_SIZE,
+    LIMIT,
+    MARGIN,
+    NEUTRAL,
+    REWARD,
+    ROLLBACK,
+    SECOND,
+    fix_margins,
+    label,
+    legend,
+    new_figure,
+)
+
+Array = NDArray[np.float64]
+
+MEASURES = {
+    "return": ("sampled_return", REWARD),
+    "episodic cost": ("sampled_cost", COST),
+    "episodes within the limit": ("sampled_within", COMMITTED),
+    "cost while learning": ("training_cost", COST),
+    "steps undone": ("rollback_share", ROLLBACK),
+    "spread of the weight": ("weight_spread", MARGIN),
+}
+"""What a map can show: its column of the results, and its colour."""
+ENDS = ("mean", "lower end", "upper end")
+"""Of the 95 % interval of the mean over the seeds."""
+RESAMPLES = 400
+"""Of the bootstrap in a picture that must answer at once."""
+
+
+def draw_arms(arms: Mapping[str, tuple[Array, Array]], limit: float, title: str) -> Figure:
+    """Return and cost of every setting: seeds as dots, the mean with its interval.
+
+    Args:
+        arms: setting -> its returns [seeds] and its costs [seeds]; the first is compared with.
+        limit: of the cost.
+        title: what was changed.
+    """
+    figure, (left, right) = new_figure(1, 2, width=5.8, height=1.4 + 0.55 * len(arms))
+    for row, (returns, costs) in enumerate(arms.values()):
+        _arm(left, row, returns, REWARD)
+        _arm(right, row, costs, COST)
+    first, _ = next(iter(arms.values()))
+    left.axvline(first.mean(), color=NEUTRAL, linestyle=":", linewidth=2)
+    right.axvline(limit, color=LIMIT, linewidth=2)
+    for axes in (left, right):
+        axes.set_ylim(len(arms) - 0.5, -0.5)
+        axes.set_yticks(range(len(arms)), list(arms) if axes is left else [""] * len(arms))
+    label(left, title, "return (dotted: the first row)", "")
+    label(right, "seeds, mean, 95 % interval", "episodic cost (line: the limit)", "")
+    return figure
+
+
+def _arm(axes: Axes, row: int, scores: Array, colour: str) -> None:
+    shifts = np.linspace(-0.18, 0.18, len(scores)) if len(scores) > 1 else np.zeros(1)
+    axes.plot(scores, row + shifts, ".", color=colour, alpha=0.45, markersize=9)
+    low, high = bootstrap_interval([scores], mean)
+    axes.plot([low, high], [row, row], color=colour, linewidth=4, solid_capstyle="butt")
+    axes.plot(scores.mean(), row, "D", color="white", markeredgecolor=colour, markeredgewidth=2)
+
+
+def draw_doses(
+    doses: Sequence[float], panels: Mapping[str, Sequence[Array]], limit: float, name: str
+) -> Figure:
+    """What a setting's size does: a panel a measure, an interval a dose, seeds as dots.
+
+    Args:
+        doses: the setting's values.
+        panels: measure (of `MEASURES`) -> scores [seeds] of each dose.
+        limit: of the cost.
+        name: the setting, for the axis.
+    """
+    figure, grid = new_figure(1, len(panels), width=4.0, height=3.9)
+    places = np.arange(len(doses))
+    for axes, (measure, scores) in zip(np.atleast_1d(grid), panels.items(), strict=True):
+        colour = MEASURES[measure][1]
+        for place, of_dose in zip(places, scores, strict=True):
+            spread = place + np.linspace(-0.15, 0.15, len(of_dose))
+            axes.plot(spread, of_dose, ".", color=colour, alpha=0.45, markersize=8)
+            low, high = bootstrap_interval([of_dose], mean)
+            axes.plot([place, place], [low, high], color=colour, linewidth=4)
+        axes.plot(places, [s.mean() for s in scores], "D-", color=colour, markerfacecolor="white")
+        if measure == "episodic cost":
+            axes.axhline(limit, color=LIMIT, linewidth=2)
+        axes.set_xticks(places, [f"{dose:g}" for dose in doses])
+        label(axes, measure, name, "")
+    return figure
+
+
+def draw_curves(kept: Kept, settings: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Return and cost of some settings while they learn: mean over the seeds, and its interval."""
+    figure, (left, right) = new_figure(1, 2, width=5.6, height=4.0)
+    styles = zip(
+        (REWARD, COST, COMMITTED, MARGIN, ROLLBACK), ("-", "--", "-.", ":", "-"), strict=True
+    )
+    for (name, chosen), (colour, line) in zip(settings.items(), styles, strict=False):
+        for axes, column in ((left, "return_mean"), (right, "episodic_cost_mean")):
+            curves = _curves(kept, chosen, column)
+            steps, middle, error = curves.columns / 1e3, curves.mean(), 1.96 * curves.sem()
+            axes.plot(steps, middle, line, color=colour, linewidth=2.4, label=name)
+            axes.fill_between(steps, middle - error, middle + error, color=colour, alpha=0.15)
+    right.axhline(kept.cost_limit, color=LIMIT, linewidth=2)
+    label(left, "Return while learning", "thousand steps", "return")
+    label(right, "Cost while learning", "thousand steps", "episodic cost")
+    legend(left)
+    return figure
+
+
+def _curves(kept: Kept, chosen: Mapping[str, Any], column: str) -> pd.DataFrame:
+    """A row a seed, a column an `env_steps`: one setting's learning curves."""
+    runs = kept.rows(**chosen)["run"]
+    table = kept.curves[kept.curves["run"].isin(runs)]
+    return table.pivot_table(index="run", columns="env_steps", values=column)
+
+
+def draw_map(kept: Kept, measure: str, end: str, seeds: int) -> Figure:
+    """A measure at every lambda and k, with the settings to choose by two rules.
+
+    Args:
+        kept: a sweep over `margin_lambda` and `steepness_k`.
+        measure: of `MEASURES`.
+        end: of `ENDS`: what stands in a cell.
+        seeds: only the first so many count.
+    """
+    column, colour = MEASURES[measure]
+    values, lambdas, ks = _grid(kept, column, seeds)
+    returns, costs = (_grid(kept, name, seeds)[0] for name in ("sampled_return", "sampled_cost"))
+    figure, axes = new_figure(width=8.6, height=4.8)
+    _cells(axes, np.apply_along_axis(_end, -1, values, end), colour)
+    above = costs.mean(axis=-1) > kept.cost_limit
+    for row, place in np.argwhere(above):
+        frame = Rectangle((place - 0.5, row - 0.5), 1, 1, fill=False, hatch="//", edgecolor=COST)
+        axes.add_patch(frame)
+    flat = returns.reshape(-1, seeds), costs.reshape(-1, seeds)
+    for choose, marker, where, words in (
+        (best_by_mean, "o", -0.33, "best by the means"),
+        (partial(best_inside, resamples=RESAMPLES), "*", 0.33, "best by the intervals"),
+    ):
+        _mark(axes, choose(*flat, kept.cost_limit), len(ks), marker, where, words)
+    axes.plot([], [], "s", color="white", markeredgecolor=COST, label="hatched: mean cost above C")
+    axes.set_xticks(range(len(ks)), [f"{k:g}" for k in ks])
+    axes.set_yticks(range(len(lambdas)), [f"{x:g}" for x in lambdas])
+    label(axes, f"{measure}, {end}, {seeds} seeds", "steepness k (per unit of cost)", "margin λ")
+    axes.grid(False)
+    axes.legend(fontsize=FONT_SIZE - 3, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return fix_margins(figure, left=0.1, right=0.68, bottom=0.15, top=0.9)
+
+
+def _grid(kept: Kept, column: str, seeds: int) -> tuple[Array, list[Any], list[Any]]:
+    values, lambdas, ks = grid_of(kept, column, "margin_lambda", "steepness_k")
+    return values[:, :, :seeds], lambdas, ks
+
+
+def _end(scores: Array, end: str) -> float:
+    low, high = bootstrap_interval([scores], mean, resamples=RESAMPLES)
+    return {"mean": float(scores.mean()), "lower end": low, "upper end": high}[end]
+
+
+def _cells(axes: Axes, values: Array, colour: str) -> None:
+    """Paler is less; the number stands in the cell."""
+    shades = LinearSegmentedColormap.from_list("one colour", ["#ffffff", colour])
+    spread = max(float(np.ptp(values)), 1e-9)
+    axes.imshow(
+        values,
+        cmap=shades,
+        aspect="auto",
+        origin="lower",
+        vmin=values.min() - 0.15 * spread,
+        vmax=values.max() + 0.6 * spread,
+    )
+    for (row, place), value in np.ndenumerate(values):
+        axes.text(place, row, f"{value:.2f}", ha="center", va="center", fontsize=FONT_SIZE + 1)
+
+
+def _mark(
+    axes: Axes, index: int | None, columns: int, marker: str, where: float, words: str
+) -> None:
+    place = (np.nan, np.nan) if index is None else (index % columns + where, index // columns + 0.3)
+    words = words if index is not None else f"{words}: none"
+    axes.plot(
+        *place,
+        marker,
+        color=LIMIT,
+        markersize=15 if marker == "*" else 10,
+        label=words,
+        linestyle="none",
+    )
+
+
+def draw_lines(grid: Array, rows: Sequence[float], columns: Sequence[float], name: str) -> Figure:
+    """A measure [rows, columns, seeds] over lambda, a line a k; not parallel: they interact."""
+    figure, axes = new_figure(width=7.0, height=4.2)
+    for i, (column, colour, line) in enumerate(
+        zip(columns, (REWARD, COMMITTED, COST), ("o-", "s--", "D-."), strict=True)
+    ):
+        places = np.arange(len(rows)) + 0.06 * (i - 1)
+        ends = np.array([bootstrap_interval([cell], mean) for cell in grid[:, i]])
+        axes.vlines(places, ends[:, 0], ends[:, 1], color=colour, linewidth=3, alpha=0.6)
+        axes.plot(
+            places,
+            grid[:, i].mean(axis=-1),
+            line,
+            color=colour,
+            markersize=8,
+            label=f"k = {column:g}",
+        )
+    axes.set_xticks(range(len(rows)), [f"{row:g}" for row in rows])
+    label(axes, f"{name}: mean and 95 % interval", "margin λ", name)
+    legend(axes)
+    return figure
+
+
+def draw_winner(settings: int, seeds: int, spread: float) -> Figure:
+    """Settings that are all equally good: what the best of them promises, and what it keeps.
+
+    Args:
+        settings: how many are compared.
+        seeds: of each.
+        spread: standard deviation of a seed's return.
+    """
+    rng = np.random.default_rng(0)
+    first, again = rng.normal(10.0, spread, (2, 2_000, settings, seeds)).mean(axis=-1)
+    best = first.argmax(axis=1)
+    figure, axes = new_figure(width=8.6, height=4.2)
+    bins = np.linspace(10 - 4 * spread, 10 + 4 * spread, 60)
+    promised, kept = first.max(axis=1), np.take_along_axis(again, best[:, None], axis=1)[:, 0]
+    for scores, colour, name in (
+        (promised, REWARD, "promised: the seeds that chose it"),
+        (kept, SECOND, "kept: fresh seeds"),
+    ):
+        axes.hist(
+            scores,
+            bins,
+            color=colour,
+            alpha=0.6,
+            label=f"{name}, mean {scores.mean():.2f}",
+            hatch="//" if colour == SECOND else None,
+        )
+    axes.axvline(10, color=LIMIT, linewidth=2)
+    label(
+        axes,
+        f"The best of {settings} equal settings, {seeds} seeds each",
+        "return (line: the truth)",
+        "of 2,000 studies",
+    )
+    legend(axes)
+    return fix_margins(figure, left=0.1, right=0.98, bottom=0.16, top=0.9)
+
+
+def draw_times(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Milliseconds of a natural gradient, K-FAC against conjugate gradient, a group a network."""
+    figure, axes = new_figure(width=8.6, height=4.2)
+    for shift, method, colour, hatch in (
+        (-0.2, "K-FAC", REWARD, ""),
+        (0.2, "conjugate gradient", SECOND, "//"),
+    ):
+        times = [row[f"{method} ms"] for row in rows]
+        axes.bar(np.arange(len(rows)) + shift, times, 0.38, color=colour, hatch=hatch, label=method)
+    for place, row in enumerate(rows):
+        height = row["conjugate gradient ms"]
+        axes.text(
+            place + 0.2,
+            height * 1.08,
+            f"× {row['conjugate gradient / K-FAC']:.0f}",
+            ha="center",
+            fontsize=FONT_SIZE,
+        )
+    names = [f"{row['hidden layers']}\n{row['parameters']:,} parameters" for row in rows]
+    axes.set_xticks(range(len(rows)), names)
+    axes.set_yscale("log")
+    label(axes, title, "", "ms (logarithmic)")
+    axes.margins(y=0.15)
+    legend(axes, loc="upper left")
+    return figure

@@ -1,0 +1,100 @@
+"""The pictures of notebook 10 draw what there is, and their explorers answer."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from kfcpo_lib.ablations import Kept
+from kfcpo_lib.plots import ablations as draw
+from kfcpo_lib.plots.style import png
+from kfcpo_lib.widgets.ablations import map_explorer, winner_explorer
+
+LAMBDAS, KS = (0.5, 0.7, 0.9), (0.1, 0.4, 10.0)
+
+
+def made(seeds=4, cost=9.0):
+    """A kept sweep of invented numbers."""
+    rng = np.random.default_rng(0)
+    places = itertools.product(LAMBDAS, KS, range(seeds))
+    table = pd.DataFrame(places, columns=["margin_lambda", "steepness_k", "seed"])
+    table.insert(0, "run", [f"run_{i}" for i in range(len(table))])
+    table["algorithm"], table["cost_limit"] = "kfcpo", 10.0
+    for column, _ in draw.MEASURES.values():
+        table[column] = rng.normal(5.0, 1.0, len(table))
+    table["sampled_cost"] = rng.normal(cost, 1.0, len(table))
+    steps = pd.DataFrame({"env_steps": [1_000, 2_000, 3_000]})
+    curves = table[["run"]].merge(steps, how="cross")
+    curves["return_mean"] = rng.normal(size=len(curves))
+    curves["episodic_cost_mean"] = np.where(curves["env_steps"] == 1_000, np.nan, 8.0)
+    return Kept(table, curves, {})
+
+
+def seeds_of(count):
+    return np.arange(float(count))
+
+
+@pytest.mark.parametrize("count", [1, 2, 10])
+def test_arms_show_every_seed(count):
+    arms = {"one": (seeds_of(count), seeds_of(count)), "two": (seeds_of(count), seeds_of(count))}
+    figure = draw.draw_arms(arms, 5.0, "title")
+    left, right = figure.axes
+    dots = [line for line in left.get_lines() if line.get_marker() == "."]
+    assert [len(line.get_xdata()) for line in dots] == [count, count]
+    assert [text.get_text() for text in left.get_yticklabels()] == ["one", "two"]
+    assert 5.0 in [line.get_xdata()[0] for line in right.get_lines()]
+    assert png(figure)
+
+
+def test_doses_have_a_panel_a_measure():
+    panels = {name: [seeds_of(3), seeds_of(2) + 1] for name in ("return", "episodic cost")}
+    figure = draw.draw_doses([0.005, 0.01], panels, 10.0, "KL limit")
+    assert [axes.get_title() for axes in figure.axes] == ["return", "episodic cost"]
+    assert png(figure)
+
+
+def test_a_curve_is_the_mean_of_its_seeds():
+    kept = made()
+    figure = draw.draw_curves(kept, {"low": {"margin_lambda": 0.5, "steepness_k": 0.1}})
+    [line] = figure.axes[0].get_lines()
+    of_setting = kept.curves[kept.curves["run"].isin([f"run_{i}" for i in range(4)])]
+    expected = of_setting.groupby("env_steps")["return_mean"].mean()
+    np.testing.assert_allclose(line.get_ydata(), expected)
+    np.testing.assert_allclose(line.get_xdata(), [1, 2, 3])
+    assert png(figure)
+
+
+@pytest.mark.parametrize("cost", [2.0, 9.0, 99.0])
+def test_a_map_marks_the_best_settings_and_hatches_the_unsafe(cost):
+    figure = draw.draw_map(made(cost=cost), "return", "mean", seeds=4)
+    [axes] = figure.axes
+    hatched = [patch for patch in axes.patches if patch.get_hatch()]
+    assert len(hatched) == {2.0: 0, 99.0: 9}.get(cost, len(hatched))
+    words = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert ("best by the means: none" in words) == (cost == 99.0)
+    assert png(figure)
+
+
+def test_lines_times_and_the_winner_draw():
+    kept = made()
+    values, lambdas, ks = draw.grid_of(kept, "sampled_return", "margin_lambda", "steepness_k")
+    assert png(draw.draw_lines(values, lambdas, ks, "return"))
+    times = {"K-FAC ms": 3.0, "conjugate gradient ms": 50.0, "conjugate gradient / K-FAC": 16.0}
+    assert png(draw.draw_times([{"hidden layers": "8", "parameters": 90} | times], "title"))
+
+
+def test_every_control_changes_the_picture():
+    for explorer in (map_explorer(made()), winner_explorer()):
+        for name, control in explorer.controls.items():
+            for value in ends_of(control):
+                before = explorer.picture.value
+                control.value = value
+                assert explorer.picture.value != before, name
+                assert explorer.message.value == ""
+
+
+def ends_of(control):
+    if hasattr(control, "options"):
+        return control.options[1:]
+    return [value for value in (control.min, control.max) if value != control.value]
