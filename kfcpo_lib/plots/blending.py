@@ -291,8 +291,8 @@ def _arrow(
     tip: dict[str, Any] = {"angles": "xy", "scale_units": "xy", "scale": 1}
     tip |= {"zorder": 4 if inside else 3, "color": color, "width": width}
     axes.quiver(0, 0, vector[0], vector[1], **tip, **options)
-    direction = vector / np.linalg.norm(vector)
-    x, y = vector + np.array([0.27, 0.17]) * direction
+    above, beyond = np.array([0.0, 1.0]), vector / np.linalg.norm(vector)
+    x, y = vector + np.array([0.27, 0.17]) * (above if inside else beyond)
     axes.text(x, y, text, color=color, ha="center", va="center", fontsize=FONT_SIZE - 1)
 
 
