@@ -34,7 +34,12 @@ CONSTRAINED: dict[str, dict[str, Any]] = {
     "crpo": SECOND_ORDER | {"tolerance": 1.0},
     "pcrpo": SECOND_ORDER,
     "ppo_lag": FIRST_ORDER | LAGRANGIAN,
-    "cup": FIRST_ORDER | {"multiplier_start": 0.05, "multiplier_learning_rate": 0.02},
+    "cup": FIRST_ORDER
+    | {
+        "multiplier_start": 0.05,
+        "multiplier_learning_rate": 0.02,
+        "projection_learning_rate": 1e-3,
+    },
     "p3o": FIRST_ORDER | {"kappa": 2.0},
 }
 UNCONSTRAINED: dict[str, dict[str, Any]] = {"trpo": SECOND_ORDER, "ppo": FIRST_ORDER}

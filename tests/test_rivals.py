@@ -580,7 +580,11 @@ def test_columns_are_the_same_in_every_epoch() -> None:
 OF_SAFETY: dict[str, dict[str, float]] = {
     "trpo_lag": {"multiplier_start": 40.0},
     "ppo_lag": {"multiplier_start": 40.0},
-    "cup": {"multiplier_start": 40.0, "multiplier_upper": 100.0},
+    "cup": {
+        "multiplier_start": 40.0,
+        "multiplier_upper": 100.0,
+        "projection_learning_rate": 1e-3,
+    },
     "p3o": {"kappa": 100.0},
 }
 """Weights at which these rules care for nothing else; the costs here are small."""
@@ -678,6 +682,7 @@ def test_settings_are_checked() -> None:
         ("pcrpo", {"slack_low": 3.0, "slack_high": -3.0}),
         ("pcrpo", {"cost_weight": 1.5}),
         ("ppo", {"passes": 0}),
+        ("cup", {"projection_learning_rate": 0.0}),
         ("p3o", {"unknown": 1}),
     ]
     for algorithm, settings in bad:
@@ -756,6 +761,8 @@ def both_steps(
         first_order, "minibatches", lambda size, minibatch, _: iter(next(passes).split(minibatch))
     )
     rule, state = fresh(algorithm, policy, **SETTINGS_OF[algorithm])
+    if algorithm == "cup":
+        state.projection.optimiser = state.optimiser  # its two stages share Adam's averages
     limit = 1e-12 if name.endswith("_step") else 25.0
     kl_limit = case["settings"]["algo_cfgs"].get("target_kl", KL_LIMIT_OF.get(algorithm, 0.02))
     report = rule.update(

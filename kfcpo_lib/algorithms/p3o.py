@@ -5,9 +5,11 @@
     by Adam over minibatches, pass after pass, until KL(pi_k || pi) > kl_limit
 
 An exact penalty: for a finite kappa above the optimal multiplier its minimum is the constrained
-problem's. The cost is clipped to its pessimistic side, the larger one. c = (J_C - C) / T is the
-violation per step, the unit of the cost surrogate (the paper writes (1 - gamma)(J_C - C), with
-discounted costs). After the paper as others summarise it.
+problem's. The cost is clipped to its pessimistic side, the larger one. The objective agrees with
+public restatements of the paper's, which has (1 - gamma)(J_C - C) with discounted costs for c;
+kappa there either grows within the update, or is fixed while the advantages are standardised.
+Ours: kappa is fixed and c = (J_C - C) / T is the violation per step, the unit of the cost
+surrogate, which is why A_c is not standardised.
 """
 
 from dataclasses import dataclass, replace

@@ -9,9 +9,11 @@
     v = d at the length sqrt(2 delta);  the longest of 0.8^j v with KL <= delta and
     no surrogate worse that the zone is for
 
-After the published descriptions of the method. Ours: the inner product is the Fisher metric's,
-<n_r, n_c> = -r, so that conflict means conflict of the steps; both directions have length 1
-before they are weighed, since A_r is standardised and A_c is not. With equal slacks it is CRPO.
+Zones, projections and weights agree with how its first author restates the method (Gu et al. 2024,
+arXiv:2405.20860, section 4.1); the step's length and its search are ours. Ours too: the inner
+product is the Fisher metric's, <n_r, n_c> = -r, so that conflict means conflict of the steps; both
+directions have length 1 before they are weighed, since A_r is standardised and A_c is not. With
+equal slacks it is CRPO.
 """
 
 import math
