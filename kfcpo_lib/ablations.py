@@ -7,6 +7,8 @@ with the spec, the versions and the revisions of the code that made them.
 
 import json
 import tomllib
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +68,6 @@ class Kept:
         """The columns that tell the settings of the sweep apart."""
         columns = list(self.results.columns)
         return columns[1 : columns.index("algorithm")]
-
-    def scores(self, measure: str, **chosen: Any) -> Array:
-        """[seeds] a column of the `rows` of one setting."""
-        scores: Array = self.rows(**chosen)[measure].to_numpy(dtype=float)
-        return scores
 
     def rows(self, **chosen: Any) -> pd.DataFrame:
         """The rows of `results` of one setting, in the order of the seeds.
@@ -155,6 +152,51 @@ def compare(ours: Array, theirs: Array) -> str:
     return "more" if low > 0 else "less" if high < 0 else "open"
 
 
+def expectation(found: str, wanted: str) -> str:
+    """What a verdict of `compare` or `inside` says of an expectation."""
+    if found == "open":
+        return "not decided by these seeds"
+    return "met" if found == wanted else f"not met: {found}"
+
+
+Arms = dict[str, tuple[Array, Array]]
+"""Name of a setting -> returns and costs [seeds] of its fresh episodes, sampled actions."""
+
+
+def arms_of(kept: Kept, settings: Mapping[str, Mapping[str, Any]]) -> Arms:
+    """The settings' scores under their names; a setting without any run yet is left out.
+
+    Args:
+        kept: the sweep.
+        settings: name -> columns of `Kept.results` and their values.
+    """
+    arms = {}
+    for name, chosen in settings.items():
+        with suppress(KeyError):
+            rows = kept.rows(**chosen)
+            scores = (rows[f"sampled_{what}"].to_numpy(float) for what in ("return", "cost"))
+            arms[name] = tuple(scores)
+    return arms
+
+
+def verdicts(arms: Arms, limit: float) -> pd.DataFrame:
+    """A row a setting: its means, what its intervals say against the first one and the limit."""
+    first_returns, first_costs = next(iter(arms.values()))
+    rows = [
+        {
+            "setting": name,
+            "seeds": len(returns),
+            "return": round(float(returns.mean()), 1),
+            "against the first": compare(returns, first_returns),
+            "cost": round(float(costs.mean()), 1),
+            "against the first ": compare(costs, first_costs),
+            "limit": inside(costs, limit),
+        }
+        for name, (returns, costs) in arms.items()
+    ]
+    return pd.DataFrame(rows).set_index("setting")
+
+
 def grid_of(
     kept: Kept, measure: str, rows: str, columns: str
 ) -> tuple[Array, list[Any], list[Any]]:
@@ -162,7 +204,7 @@ def grid_of(
 
     Only seeds that every place of the grid has are in it.
     """
-    table = kept.results.pivot_table(index=[rows, columns], columns="seed", values=measure)
+    table = kept.results.pivot(index=[rows, columns], columns="seed", values=measure)
     whole = table.dropna(axis="columns")
     first, second = (list(whole.index.levels[i]) for i in (0, 1))
     return whole.to_numpy().reshape(len(first), len(second), -1), first, second

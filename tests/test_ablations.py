@@ -17,15 +17,18 @@ from kfcpo_lib.ablations import (
     CURVE_ROWS,
     KEPT,
     Kept,
+    arms_of,
     best_by_mean,
     best_inside,
     compare,
     effects,
+    expectation,
     grid_of,
     inside,
     keep_sweep,
     optimism,
     read_kept,
+    verdicts,
 )
 from kfcpo_lib.specs import read_spec
 from kfcpo_lib.studies import learning_record, summary
@@ -89,9 +92,9 @@ def test_a_kept_sweep_says_how_many_seeds_it_has(kept: Kept) -> None:
     assert kept.seeds == "1 to 2 of 2 seeds"
     assert kept.common_seeds == 1
     assert kept.settings == ["configuration", "kl_limit"]
-    assert kept.scores("seed", kl_limit=0.02).tolist() == [3]
+    assert kept.rows(kl_limit=0.02)["seed"].tolist() == [3]
     with pytest.raises(KeyError, match=r"no run with .*0\.5"):
-        kept.scores("seed", kl_limit=0.5)
+        kept.rows(kl_limit=0.5)
 
 
 def test_the_command_line_keeps_what_is_finished(swept: Path, tmp_path: Path) -> None:
@@ -121,6 +124,28 @@ def test_verdicts_are_those_of_the_intervals() -> None:
     ]
     assert [compare(seeds + x, seeds) for x in (3.0, 0.1, -3.0)] == ["more", "open", "less"]
     assert inside(seeds[:1], 10.0) == compare(seeds[:1], seeds) == "open"
+
+
+def test_a_table_of_verdicts_compares_with_its_first_row() -> None:
+    seeds = np.array([-0.5, 0.0, 0.1, 0.4])
+    arms = {"one": (seeds, seeds + 5), "two": (seeds + 3, seeds + 5.1), "three": (seeds, seeds + 9)}
+    table = verdicts(arms, 6.0)
+    assert table["against the first"].tolist() == ["open", "more", "open"]
+    assert table["against the first "].tolist() == ["open", "open", "more"]
+    assert table["limit"].tolist() == ["inside", "inside", "above"]
+    assert [expectation(word, "more") for word in ("more", "open", "less")] == [
+        "met",
+        "not decided by these seeds",
+        "not met: less",
+    ]
+
+
+def test_arms_are_the_settings_that_have_runs(kept: Kept) -> None:
+    arms = arms_of(kept, {"a": {"kl_limit": 0.01}, "absent": {"kl_limit": 0.5}})
+    assert [*arms] == ["a"]
+    returns, costs = arms["a"]
+    assert returns.tolist() == kept.rows(kl_limit=0.01)["sampled_return"].tolist()
+    assert costs.tolist() == kept.rows(kl_limit=0.01)["sampled_cost"].tolist()
 
 
 @given(arrays(float, st.tuples(st.integers(2, 5), st.integers(2, 5)), elements=st.floats(-9, 9)))

@@ -1,7 +1,6 @@
 """Pictures of notebook 10: settings with their seeds, maps of two settings, the winner's curse."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from kfcpo_lib.ablations import Kept, best_by_mean, best_inside, grid_of
+from kfcpo_lib.ablations import Arms, Kept, best_by_mean, best_inside, grid_of
 from kfcpo_lib.evidence import bootstrap_interval, mean
 from kfcpo_lib.plots.style import (
     COMMITTED,
@@ -43,11 +42,13 @@ MEASURES = {
 """What a map can show: its column of the results, and its colour."""
 ENDS = ("mean", "lower end", "upper end")
 """Of the 95 % interval of the mean over the seeds."""
+SERIES = ((SECOND, "o-"), (NEUTRAL, "s--"), (COMMITTED, "D-."))
+"""Colour, marker and line of the settings in one picture, at most so many."""
 RESAMPLES = 400
 """Of the bootstrap in a picture that must answer at once."""
 
 
-def draw_arms(arms: Mapping[str, tuple[Array, Array]], limit: float, title: str) -> Figure:
+def draw_arms(arms: Arms, limit: float, title: str) -> Figure:
     """Return and cost of every setting: seeds as dots, the mean with its interval.
 
     Args:
@@ -107,16 +108,13 @@ def draw_doses(
 
 
 def draw_curves(kept: Kept, settings: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Return and cost of some settings while they learn: mean over the seeds, and its interval."""
+    """Return and cost of up to three settings while they learn: means and 95 % intervals."""
     figure, (left, right) = new_figure(1, 2, width=5.6, height=4.0)
-    styles = zip(
-        (REWARD, COST, COMMITTED, MARGIN, ROLLBACK), ("-", "--", "-.", ":", "-"), strict=True
-    )
-    for (name, chosen), (colour, line) in zip(settings.items(), styles, strict=False):
+    for (name, chosen), (colour, line) in zip(settings.items(), SERIES, strict=False):
         for axes, column in ((left, "return_mean"), (right, "episodic_cost_mean")):
             curves = _curves(kept, chosen, column)
             steps, middle, error = curves.columns / 1e3, curves.mean(), 1.96 * curves.sem()
-            axes.plot(steps, middle, line, color=colour, linewidth=2.4, label=name)
+            axes.plot(steps, middle, line, color=colour, markevery=4, linewidth=2.4, label=name)
             axes.fill_between(steps, middle - error, middle + error, color=colour, alpha=0.15)
     right.axhline(kept.cost_limit, color=LIMIT, linewidth=2)
     label(left, "Return while learning", "thousand steps", "return")
@@ -143,26 +141,26 @@ def draw_map(kept: Kept, measure: str, end: str, seeds: int) -> Figure:
     """
     column, colour = MEASURES[measure]
     values, lambdas, ks = _grid(kept, column, seeds)
-    returns, costs = (_grid(kept, name, seeds)[0] for name in ("sampled_return", "sampled_cost"))
+    returns, costs = (
+        _grid(kept, name, seeds)[0].reshape(-1, seeds)
+        for name in ("sampled_return", "sampled_cost")
+    )
     figure, axes = new_figure(width=8.6, height=4.8)
     _cells(axes, np.apply_along_axis(_end, -1, values, end), colour)
-    above = costs.mean(axis=-1) > kept.cost_limit
-    for row, place in np.argwhere(above):
-        frame = Rectangle((place - 0.5, row - 0.5), 1, 1, fill=False, hatch="//", edgecolor=COST)
-        axes.add_patch(frame)
-    flat = returns.reshape(-1, seeds), costs.reshape(-1, seeds)
-    for choose, marker, where, words in (
-        (best_by_mean, "o", -0.33, "best by the means"),
-        (partial(best_inside, resamples=RESAMPLES), "*", 0.33, "best by the intervals"),
-    ):
-        _mark(axes, choose(*flat, kept.cost_limit), len(ks), marker, where, words)
-    axes.plot([], [], "s", color="white", markeredgecolor=COST, label="hatched: mean cost above C")
+    for index in np.flatnonzero(costs.mean(axis=1) > kept.cost_limit):
+        corner = index % len(ks) - 0.5, index // len(ks) - 0.5
+        axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="//", edgecolor=COST))
+    means = best_by_mean(returns, costs, kept.cost_limit)
+    intervals = best_inside(returns, costs, kept.cost_limit, resamples=RESAMPLES)
+    _mark(axes, means, len(ks), "o", -0.33, "best by the means")
+    _mark(axes, intervals, len(ks), "*", 0.33, "best by the intervals")
+    axes.plot([], [], "s", color="white", markeredgecolor=COST, label="hatched: cost above C")
     axes.set_xticks(range(len(ks)), [f"{k:g}" for k in ks])
     axes.set_yticks(range(len(lambdas)), [f"{x:g}" for x in lambdas])
     label(axes, f"{measure}, {end}, {seeds} seeds", "steepness k (per unit of cost)", "margin λ")
     axes.grid(False)
-    axes.legend(fontsize=FONT_SIZE - 3, loc="center left", bbox_to_anchor=(1.02, 0.5))
-    return fix_margins(figure, left=0.1, right=0.68, bottom=0.15, top=0.9)
+    legend(axes, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return fix_margins(figure, left=0.1, right=0.64, bottom=0.15, top=0.9)
 
 
 def _grid(kept: Kept, column: str, seeds: int) -> tuple[Array, list[Any], list[Any]]:
@@ -196,33 +194,18 @@ def _mark(
 ) -> None:
     place = (np.nan, np.nan) if index is None else (index % columns + where, index // columns + 0.3)
     words = words if index is not None else f"{words}: none"
-    axes.plot(
-        *place,
-        marker,
-        color=LIMIT,
-        markersize=15 if marker == "*" else 10,
-        label=words,
-        linestyle="none",
-    )
+    size = 15 if marker == "*" else 10
+    axes.plot(*place, marker, color=LIMIT, markersize=size, label=words, linestyle="none")
 
 
 def draw_lines(grid: Array, rows: Sequence[float], columns: Sequence[float], name: str) -> Figure:
     """A measure [rows, columns, seeds] over lambda, a line a k; not parallel: they interact."""
     figure, axes = new_figure(width=7.0, height=4.2)
-    for i, (column, colour, line) in enumerate(
-        zip(columns, (REWARD, COMMITTED, COST), ("o-", "s--", "D-."), strict=True)
-    ):
+    for i, (column, (colour, line)) in enumerate(zip(columns, SERIES, strict=False)):
         places = np.arange(len(rows)) + 0.06 * (i - 1)
         ends = np.array([bootstrap_interval([cell], mean) for cell in grid[:, i]])
         axes.vlines(places, ends[:, 0], ends[:, 1], color=colour, linewidth=3, alpha=0.6)
-        axes.plot(
-            places,
-            grid[:, i].mean(axis=-1),
-            line,
-            color=colour,
-            markersize=8,
-            label=f"k = {column:g}",
-        )
+        axes.plot(places, grid[:, i].mean(axis=-1), line, color=colour, label=f"k = {column:g}")
     axes.set_xticks(range(len(rows)), [f"{row:g}" for row in rows])
     label(axes, f"{name}: mean and 95 % interval", "margin λ", name)
     legend(axes)
@@ -238,56 +221,38 @@ def draw_winner(settings: int, seeds: int, spread: float) -> Figure:
         spread: standard deviation of a seed's return.
     """
     rng = np.random.default_rng(0)
-    first, again = rng.normal(10.0, spread, (2, 2_000, settings, seeds)).mean(axis=-1)
-    best = first.argmax(axis=1)
+    first, again = rng.normal(10.0, spread / np.sqrt(seeds), (2, 2_000, settings))
+    kept = np.take_along_axis(again, first.argmax(axis=1, keepdims=True), axis=1)[:, 0]
     figure, axes = new_figure(width=8.6, height=4.2)
-    bins = np.linspace(10 - 4 * spread, 10 + 4 * spread, 60)
-    promised, kept = first.max(axis=1), np.take_along_axis(again, best[:, None], axis=1)[:, 0]
-    for scores, colour, name in (
-        (promised, REWARD, "promised: the seeds that chose it"),
-        (kept, SECOND, "kept: fresh seeds"),
+    bins = np.linspace(10 - 3 * spread, 10 + 3 * spread, 60)
+    for scores, colour, hatch, name in (
+        (kept, NEUTRAL, "//", "kept: fresh seeds"),
+        (first.max(axis=1), REWARD, None, "promised: the seeds that chose it"),
     ):
-        axes.hist(
-            scores,
-            bins,
-            color=colour,
-            alpha=0.6,
-            label=f"{name}, mean {scores.mean():.2f}",
-            hatch="//" if colour == SECOND else None,
-        )
+        words = f"{name}, mean {scores.mean():.1f}"
+        axes.hist(scores, bins, color=colour, alpha=0.6, hatch=hatch, label=words)
     axes.axvline(10, color=LIMIT, linewidth=2)
-    label(
-        axes,
-        f"The best of {settings} equal settings, {seeds} seeds each",
-        "return (line: the truth)",
-        "of 2,000 studies",
-    )
-    legend(axes)
+    title = f"The best of {settings} equal settings, {seeds} seeds each"
+    label(axes, title, "return (line: the truth)", "of 2,000 studies")
+    axes.margins(y=0.35)
+    legend(axes, loc="upper left")
     return fix_margins(figure, left=0.1, right=0.98, bottom=0.16, top=0.9)
 
 
 def draw_times(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Milliseconds of a natural gradient, K-FAC against conjugate gradient, a group a network."""
     figure, axes = new_figure(width=8.6, height=4.2)
-    for shift, method, colour, hatch in (
-        (-0.2, "K-FAC", REWARD, ""),
-        (0.2, "conjugate gradient", SECOND, "//"),
-    ):
+    for method, colour, line in (("K-FAC", REWARD, "o-"), ("conjugate gradient", SECOND, "s--")):
         times = [row[f"{method} ms"] for row in rows]
-        axes.bar(np.arange(len(rows)) + shift, times, 0.38, color=colour, hatch=hatch, label=method)
+        axes.plot(times, line, color=colour, markersize=10, linewidth=2, label=method)
     for place, row in enumerate(rows):
-        height = row["conjugate gradient ms"]
-        axes.text(
-            place + 0.2,
-            height * 1.08,
-            f"× {row['conjugate gradient / K-FAC']:.0f}",
-            ha="center",
-            fontsize=FONT_SIZE,
-        )
+        ratio, height = row["conjugate gradient / K-FAC"], row["conjugate gradient ms"]
+        words = {"ha": "center", "fontsize": FONT_SIZE}
+        axes.text(place, height * 1.25, f"× {ratio:.0f}", **words)
     names = [f"{row['hidden layers']}\n{row['parameters']:,} parameters" for row in rows]
     axes.set_xticks(range(len(rows)), names)
     axes.set_yscale("log")
     label(axes, title, "", "ms (logarithmic)")
-    axes.margins(y=0.15)
-    legend(axes, loc="upper left")
+    axes.margins(x=0.15, y=0.2)
+    legend(axes, loc="center left")
     return figure
