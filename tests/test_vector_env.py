@@ -135,23 +135,39 @@ def test_every_supported_task_equals_stock(name: str) -> None:
     assert_equal_to_stock(name, seed=11, stream=goal_then_danger_then_chance)
 
 
-def test_layouts_and_goals_are_drawn_as_stock_draws_them() -> None:
-    for name in ("PointGoal2", "CarButton1"):
-        task = make_stock(env_id(name)).unwrapped.task
-        task._build_placements_dict()
-        conf, source = task.placements_conf, task.random_generator
-        source.set_placements_info(conf.placements, conf.extents, conf.margin)
-        sampler = LayoutSampler(task)
-        for seed in range(5):
-            source.set_random_seed(seed)
-            generator = np.random.RandomState(seed)
-            expected, got = source.build_layout(), sampler.sample(generator)
-            assert {key: tuple(xy) for key, xy in expected.items()} == got
-            del expected["goal"]
-            while not source.sample_goal_position():
-                pass
-            assert tuple(source.layout["goal"]) == sampler.sample_goal(generator, got)
-            assert source.random_generator.random_sample() == generator.random_sample()
+def assert_layouts_are_drawn_as_stock_draws_them(name: str, count: int) -> None:
+    """The generators go on from layout to layout, and must stay alike."""
+    task = make_stock(env_id(name)).unwrapped.task
+    task._build_placements_dict()
+    conf, source = task.placements_conf, task.random_generator
+    source.set_placements_info(conf.placements, conf.extents, conf.margin)
+    source.set_random_seed(7)
+    sampler, generator = LayoutSampler(task), np.random.RandomState(7)
+    for _ in range(count):
+        expected, got = source.build_layout(), sampler.sample(generator)
+        assert {key: tuple(xy) for key, xy in expected.items()} == got
+        del expected["goal"]
+        while not source.sample_goal_position():
+            pass
+        assert tuple(source.layout["goal"]) == sampler.sample_goal(generator, got)
+        states = (source.random_generator.get_state(), generator.get_state())
+        assert all(np.array_equal(*pair) for pair in zip(*states, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    # Crowded levels take stock a fifth of a second and more.
+    [*[(f"PointGoal{level}", 200) for level in range(3)], ("CarButton0", 200),
+     ("CarButton1", 15), ("CarButton2", 8)],
+)  # fmt: skip
+def test_layouts_and_goals_are_drawn_as_stock_draws_them(name: str, count: int) -> None:
+    assert_layouts_are_drawn_as_stock_draws_them(name, count)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", [name for name in SUPPORTED if "Goal" in name or "Button" in name])
+def test_many_layouts_are_drawn_as_stock_draws_them(name: str) -> None:
+    assert_layouts_are_drawn_as_stock_draws_them(name, 60)
 
 
 @pytest.mark.parametrize("name", ["CarButton1"])

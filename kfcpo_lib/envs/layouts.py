@@ -3,18 +3,16 @@
 Safety Gymnasium places one object after the other: a uniform draw in the object's box, again until
 it keeps its distance from all earlier ones, at most `TRIES` times; then the whole layout starts
 anew. Crowded tasks need thousands of draws. Here the same numbers are drawn from the same
-generator, but many tries are compared at a time. What is placed where, and how far apart, is read
-from the stock task's own random generator.
+generator, but where most tries fail, all are compared at a time. What is placed where, and how far
+apart, is read from the stock task's own random generator.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from itertools import takewhile
 from math import inf, nextafter, pi, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from kfcpo_lib.envs.interface import Array
 
 TRIES = 100
 """Tries per object before a layout is given up, as in the stock `sample_layout`."""
@@ -22,8 +20,8 @@ TRIES = 100
 LAYOUTS = 10_000
 """Layouts (and goals) tried before giving up, as in the stock `build_layout`."""
 
-TOGETHER = 160
-"""Tries that are looked at in one go where most of them fail."""
+ROUNDING = 1e-9
+"""More than rounding can change in a power of a point, square metres."""
 
 Point = tuple[float, float]
 
@@ -41,50 +39,45 @@ class Slot(NamedTuple):
     span: Point
     """Width and height, metres."""
     apart: list[float]
-    """Least squared distance to each earlier slot, square metres."""
-
-
-class Crowd(NamedTuple):
-    """Objects placed last, alike, and in a box that is mostly taken."""
-
-    slots: list[Slot]
-    corner: Array
-    """[2] lower corner of the box, metres."""
-    span: Array
-    """[2] its width and height, metres."""
-    apart: Array
-    """[earlier slots, 1] least squared distance to each slot before the crowd, square metres."""
-    mutual: float
-    """Least squared distance to one another, square metres."""
+    """Least squared distance to each earlier slot, the last one first, square metres."""
 
 
 class Draws:
-    """Uniform numbers of a RandomState, taken in blocks.
+    """Pairs of uniform numbers of a RandomState, taken in blocks: one pair is one try.
 
     `finish` leaves the generator where drawing the used ones singly would have left it.
+
+    Args:
+        generator: source of the numbers.
+        crowd: what `_far_tries` will be asked about; may be empty.
     """
 
-    def __init__(self, generator: np.random.RandomState, block: int = 512) -> None:
-        self._generator = generator
+    def __init__(self, generator: np.random.RandomState, crowd: list[Slot]) -> None:
+        self._generator, self._crowd = generator, crowd
         self._start = generator.get_state(legacy=False)
+        self._pairs = np.empty((0, 2))
         self._spent = 0
-        self.array = generator.random_sample(block)
-        self.list: list[float] = self.array.tolist()
         self.used = 0
-        """Of the numbers in `array` and `list`, how many were used."""
+        """Of the pairs in `u` and `v`, how many were used."""
 
     def reserve(self, count: int) -> None:
-        """Have at least `count` unused numbers in `array[used:]` and `list[used:]`."""
-        if len(self.list) - self.used < count:
-            more = self._generator.random_sample(8 * count)
-            self.array = np.concatenate([self.array[self.used :], more])
-            self.list = self.array.tolist()
-            self._spent, self.used = self._spent + self.used, 0
+        """Have at least `count` unused pairs."""
+        if len(self._pairs) - self.used >= count:
+            return
+        more = self._generator.random_sample((2 * count if self._crowd else count, 2))
+        self._pairs = np.concatenate([self._pairs[self.used :], more])
+        self._spent, self.used = self._spent + self.used, 0
+        # Single numbers come out of a memoryview faster than out of an array, and as floats.
+        self.u, self.v = self._pairs[:, 0].data, self._pairs[:, 1].data
+        if self._crowd:
+            _, (low_x, low_y), (span_x, span_y), _ = self._crowd[0]
+            x, y = low_x + span_x * self._pairs[:, 0], low_y + span_y * self._pairs[:, 1]
+            self.in_crowd = np.stack([x, y, x * x + y * y, np.ones(len(x))])
 
     def finish(self) -> None:
-        """Put the generator right after the last used number."""
+        """Put the generator right after the last used pair."""
         self._generator.set_state(self._start)
-        self._generator.random_sample(self._spent + self.used)
+        self._generator.random_sample((self._spent + self.used, 2))
 
 
 class LayoutSampler:
@@ -97,22 +90,29 @@ class LayoutSampler:
     def __init__(self, task: Any) -> None:
         source = task.random_generator
         slots = _slots(source)
-        self._crowd = _find_crowd(slots)
         self._names = [slot.name for slot in slots]
-        self._singles = slots[: -len(self._crowd.slots)] if self._crowd else slots
+        singles = len(slots) - _size_of_crowd(slots)
+        self._singles, self._crowd = slots[:singles], slots[singles:]
         self._goal_box = _goal_slot(source)
 
     def sample(self, generator: np.random.RandomState) -> dict[str, Point]:
         """A layout: the position of each object, in the order of placement, metres."""
-        draws = Draws(generator)
+        draws = Draws(generator, self._crowd)
         for _ in range(LAYOUTS):
-            placed: list[Point] = []
-            if _place_singly(self._singles, placed, draws) and (
-                self._crowd is None or _place_in_crowd(self._crowd, placed, draws)
-            ):
+            draws.reserve(TRIES * len(self._names))
+            placed = self._try_layout(draws)
+            if len(placed) == len(self._names):
                 draws.finish()
-                return dict(zip(self._names, placed, strict=True))
+                return dict(zip(self._names, reversed(placed), strict=True))
         raise LayoutError("found no layout of the objects")
+
+    def _try_layout(self, draws: Draws) -> list[Point]:
+        """The objects that found a place, the last one first."""
+        placed: list[Point] = []
+        tries = range(draws.used, draws.used + TRIES * len(self._singles))
+        if _place(self._singles, tries, placed, draws) and self._crowd:
+            _place(self._crowd, _far_tries(self._crowd, placed, draws), placed, draws)
+        return placed
 
     def sample_goal(self, generator: np.random.RandomState, layout: dict[str, Point]) -> Point:
         """A new place for the goal, at its distance from everything in `layout` but itself."""
@@ -133,22 +133,20 @@ def _slots(source: Any) -> list[Slot]:
     slots: list[Slot] = []
     for name, (placements, keepout) in source.placements.items():
         reach = [
-            source.placements[other.name][1] + source.placements_margin + keepout for other in slots
+            source.placements[other.name][1] + source.placements_margin + keepout
+            for other in reversed(slots)
         ]
         low, span = _box(source, placements, keepout)
         slots.append(Slot(name, low, span, [_least_square(r) for r in reach]))
     return slots
 
 
-def _find_crowd(slots: list[Slot]) -> Crowd | None:
-    """The last objects that have the same box, if the discs to keep out of could cover it twice."""
+def _size_of_crowd(slots: list[Slot]) -> int:
+    """How many slots at the end are alike and in a box that the others could cover twice; or 0."""
     last = slots[-1]
     alike = len(list(takewhile(lambda slot: slot.low == last.low, reversed(slots))))
-    before = last.apart[: len(slots) - alike]
-    if alike == 1 or pi * sum(before) < 2 * last.span[0] * last.span[1]:
-        return None
-    box, apart = (np.array(last.low), np.array(last.span)), np.array(before)[:, None]
-    return Crowd(slots[-alike:], *box, apart, mutual=last.apart[-1])
+    kept_free = pi * sum(slots[-alike].apart)
+    return alike if alike > 1 and kept_free >= 2 * last.span[0] * last.span[1] else 0
 
 
 def _least_square(reach: float) -> float:
@@ -181,69 +179,48 @@ def _goal_slot(source: Any) -> tuple[tuple[Point, Point], dict[str, float]] | No
     return _box(source, placements, keepout), reach
 
 
-def _place_singly(slots: list[Slot], placed: list[Point], draws: Draws) -> bool:
-    """Append a position for each slot to `placed`; False if the tries for one are used up."""
-    for slot in slots:
-        draws.reserve(2 * TRIES)
-        at = _first_far(slot, placed, draws.list, draws.used)
-        if at is None:
-            draws.used += 2 * TRIES
-            return False
-        draws.used = at
-    return True
+def _place(slots: list[Slot], tries: Iterable[int], placed: list[Point], draws: Draws) -> bool:
+    """Put a position for each slot before `placed`; False if one of them finds none.
 
-
-def _first_far(slot: Slot, placed: list[Point], numbers: list[float], used: int) -> int | None:
-    """Append the first try that is far from all that is placed.
-
-    Returns:
-        How many numbers are used then; None if no try was any good.
+    Args:
+        slots: to be placed one after the other.
+        tries: which pairs of numbers to look at; those in between would be too near.
+        placed: positions of the earlier slots, the last one first.
+        draws: where the numbers come from.
     """
-    _, (low_x, low_y), (span_x, span_y), apart = slot
-    for at in range(used, used + 2 * TRIES, 2):
-        x, y = low_x + span_x * numbers[at], low_y + span_y * numbers[at + 1]
-        for (a, b), least in zip(placed, apart, strict=True):
+    u, v, after = draws.u, draws.v, draws.used
+    waiting = iter(slots)
+    _, (low_x, low_y), (span_x, span_y), apart = next(waiting)
+    for at in tries:
+        if at >= after + TRIES:
+            break
+        x, y = low_x + span_x * u[at], low_y + span_y * v[at]
+        for (a, b), least in zip(placed, apart):  # noqa: B905 (as long; `strict` takes its time)
             if (x - a) * (x - a) + (y - b) * (y - b) < least:
                 break
         else:
-            placed.append((x, y))
-            return at + 2
-    return None
-
-
-def _place_in_crowd(crowd: Crowd, placed: list[Point], draws: Draws) -> bool:
-    """`_place_singly` for a crowd, many tries at a time."""
-    mates: list[Point] = []
-    tried = 0
-    for number, x, y in _free_tries(crowd, placed, draws):
-        if number > tried + TRIES:
-            break
-        if any((x - a) * (x - a) + (y - b) * (y - b) < crowd.mutual for a, b in mates):
-            continue
-        mates.append((x, y))
-        tried = number
-        if len(mates) == len(crowd.slots):
-            draws.used += 2 * tried
-            placed += mates
-            return True
-    draws.used += 2 * (tried + TRIES)
+            placed.insert(0, (x, y))
+            after = at + 1
+            slot = next(waiting, None)
+            if slot is None:
+                draws.used = after
+                return True
+            _, (low_x, low_y), (span_x, span_y), apart = slot
+    draws.used = after + TRIES
     return False
 
 
-def _free_tries(
-    crowd: Crowd, placed: list[Point], draws: Draws
-) -> Iterator[tuple[int, float, float]]:
-    """Number (from 1) and place of each try that is far from all of `placed`."""
-    # As complex numbers, two coordinates are subtracted in one go.
-    others = np.array(placed).view(np.complex128)
-    for first in range(0, TRIES * len(crowd.slots), TOGETHER):
-        draws.reserve(2 * (first + TOGETHER))
-        start = draws.used + 2 * first
-        pairs = draws.array[start : start + 2 * TOGETHER].reshape(-1, 2)
-        places = crowd.corner + crowd.span * pairs
-        squares = (places.view(np.complex128)[:, 0] - others).view(np.float64)
-        squares *= squares
-        is_far = squares[:, 0::2] + squares[:, 1::2] >= crowd.apart
-        far = is_far.all(axis=0).nonzero()[0]
-        for number, (x, y) in zip((far + first + 1).tolist(), places[far].tolist(), strict=True):
-            yield number, x, y
+def _far_tries(crowd: list[Slot], placed: list[Point], draws: Draws) -> list[int]:
+    """Which tries for the crowd are far from all of `placed`; a few may be just too near.
+
+    The power of a point with respect to a circle, its squared distance to the centre less the
+    squared radius, is negative inside. One matrix product gives it for all tries and all circles.
+    """
+    circles = [
+        (-2 * a, -2 * b, 1.0, a * a + b * b - square)
+        for (a, b), square in zip(placed, crowd[0].apart, strict=True)
+    ]
+    points = draws.in_crowd[:, draws.used : draws.used + TRIES * len(crowd)]
+    lowest_power = np.minimum.reduce(np.array(circles) @ points)
+    far: list[int] = ((lowest_power > -ROUNDING).nonzero()[0] + draws.used).tolist()
+    return far
