@@ -8,12 +8,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+import nbclient
 import pytest
-from tiny_runs import SpoiltPointMass, content, spoilt, tiny
+from nbformat.v4 import new_code_cell, new_notebook
+from tiny_runs import TINY, SpoiltPointMass, content, spoilt, tiny
 
 import kfcpo_lib.runs
 from kfcpo_lib import background, worker
@@ -285,3 +288,29 @@ def is_alive(pid: int) -> bool:
         return status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+TRAINS_BESIDE_ANOTHER = """
+import time
+from pathlib import Path
+from kfcpo_lib import TrainConfig, train
+from kfcpo_lib.widgets.studio import new_folder
+
+place = Path({place!r})
+for report in train(TrainConfig(**{settings!r}, run_dir=str(new_folder(place, "run")))):
+    while len([*place.glob("*/progress.csv")]) < 2:
+        time.sleep(0.01)
+"""
+
+
+def test_two_notebooks_train_at_once_to_the_numbers_of_one(tmp_path: Path) -> None:
+    """Two kernels in one folder: neither ends its first epoch before the other is there."""
+    place = tmp_path / "runs"
+    source = TRAINS_BESIDE_ANOTHER.format(place=str(place), settings=TINY)
+    notebooks = [new_notebook(cells=[new_code_cell(source)]) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        kernels = [nbclient.NotebookClient(notebook, timeout=LIMIT) for notebook in notebooks]
+        [*pool.map(nbclient.NotebookClient.execute, kernels)]
+    list(train(tiny(tmp_path / "alone")))
+    runs = [content(place / name) for name in ("run_1", "run_2")]
+    assert runs == [content(tmp_path / "alone")] * 2
