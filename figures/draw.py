@@ -166,6 +166,12 @@ def memory() -> Figure:
     return frontier.trainings({name: read_run(run) for name, run in runs.items()})
 
 
+def cheetah() -> Figure:
+    """Notebook 12: a running robot with a limit on its effort, and one without."""
+    runs = {"no limit": "cheetah_free", "limit on effort": "cheetah"}
+    return frontier.trainings({name: read_run(run) for name, run in runs.items()})
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "00_two_agents": two_agents,
     "00_lidar": lambda: start.draw_lidar(distance=1.5, angle=0.0),
@@ -191,6 +197,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "11_truncation": end_or_cut,
     "12_sharing": expand_or_reduce,
     "12_memory": memory,
+    "12_cheetah": cheetah,
 }
 
 

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -18,8 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from masters import ROOT
 from playwright.sync_api import Browser, Locator, Page, TimeoutError, sync_playwright
 
+SCREENSHOTS = ROOT / "build" / "screenshots"
+if not os.access(ROOT, os.W_OK):  # a read-only checkout
+    SCREENSHOTS = Path(tempfile.gettempdir()) / "kfcpo_screenshots"
 LIMIT = 600  # seconds; for a machine that has much else to do
 LIMIT_OF_A_PICTURE = 120  # it is drawn in a tenth of a second on an idle one
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -9,11 +9,11 @@ import os
 
 import nbformat
 import pytest
-from masters import MASTERS, ROOT, classroom, code_cells, name, read
+from masters import MASTERS, classroom, code_cells, name, read
 
 browsing = pytest.importorskip("lab_in_browser", reason="playwright is not installed")
 
-SCREENSHOTS = ROOT / "build" / "screenshots"
+SCREENSHOTS = browsing.SCREENSHOTS
 EXPLORER = ".widget-vbox:has(> img.kfcpo-picture)"
 SLIDERS, CHOICES = ".noUi-handle", "select, input[type=checkbox]"
 COMPLAINT = "[data-mime-type='application/vnd.jupyter.error'], [data-mime-type$='.stderr']"

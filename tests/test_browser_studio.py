@@ -5,14 +5,13 @@ Pictures are kept in build/screenshots/.
 
 import nbformat
 import pytest
-from masters import ROOT
 from nbformat.v4 import new_code_cell, new_notebook
 from test_browser import browser, browsing, pytestmark
 
 from kfcpo_lib.recordings import Recording
 
 __all__ = ["browser", "pytestmark"]
-SCREENSHOTS = ROOT / "build" / "screenshots"
+SCREENSHOTS = browsing.SCREENSHOTS
 APP = """
 from kfcpo_lib.recordings import find_runs
 from kfcpo_lib.widgets.replay import Replay

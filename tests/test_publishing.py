@@ -20,7 +20,7 @@ browsing = pytest.importorskip("lab_in_browser", reason="playwright is not insta
 
 SAMPLE = [path for path in MASTERS if path.stem[:2] in {"00", "05"}]
 EDITIONS = ("student", "teacher")
-SCREENSHOTS = ROOT / "build" / "screenshots"
+SCREENSHOTS = browsing.SCREENSHOTS
 TEACHING = (
     "# Teaching\n\nBegin with [00](00_start_here.ipynb).\n\n## One day\n\nAsk for $\\lambda$."
 )
