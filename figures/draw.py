@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 from kfcpo_lib import bandits, clinic, controllers, evidence, faults, rollouts, sharing_study
 from kfcpo_lib import kfac_study as study
 from kfcpo_lib.benchmarks import parts
-from kfcpo_lib.benchmarks.frontier import read_run
+from kfcpo_lib.benchmarks.frontier import STORED, read_run
 from kfcpo_lib.cmdp import FLOODED_TOWN, solve
+from kfcpo_lib.gaits import watch_gait
 from kfcpo_lib.kfac import KFAC
 from kfcpo_lib.plots import (
     blending,
@@ -169,7 +170,7 @@ def memory() -> Figure:
 def cheetah() -> Figure:
     """Notebook 12: a running robot with a limit on its effort, and one without."""
     runs = {"no limit": "cheetah_free", "limit on effort": "cheetah"}
-    return frontier.trainings({name: read_run(run) for name, run in runs.items()})
+    return frontier.gaits({name: watch_gait(STORED / run, steps=140) for name, run in runs.items()})
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import SymLogNorm
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from kfcpo_lib.gaits import Gait
 from kfcpo_lib.plots.learning import moving_average
 from kfcpo_lib.plots.style import (
     COMMITTED,
@@ -126,6 +128,23 @@ def trainings(runs: Mapping[str, pd.DataFrame], window: int = 5) -> Figure:
     right.set_ylim(bottom=0)
     legend(left)
     legend(right)
+    return figure
+
+
+def gaits(runs: Mapping[str, Gait], every: int = 20) -> Figure:
+    """Robots from the side, a posture every so many steps; the thicker, the more it costs there."""
+    figure, rows = new_figure(len(runs), 1, width=11.0, height=2.0)
+    farthest = max(float(run.limbs[..., 0].max()) for run in runs.values())
+    for axes, (name, run) in zip(np.atleast_1d(rows), runs.items(), strict=True):
+        for step in range(0, len(run.limbs), every):
+            effort = float(run.cost[max(step - every, 0) : step + 1].mean())
+            limbs = LineCollection(run.limbs[step], color=COST, capstyle="round")
+            limbs.set_linewidth(1.0 + 12.0 * effort)
+            axes.add_collection(limbs)
+        axes.axhline(0.0, color=NEUTRAL, linewidth=2)
+        axes.set(xlim=(-1.0, farthest + 0.3), ylim=(-0.1, 1.3), aspect="equal")
+        label(axes, f"{name}: cost {run.cost.mean():.2f} per step", "", "metres")
+    np.atleast_1d(rows)[-1].set_xlabel("metres from the start", fontsize=FONT_SIZE)
     return figure
 
 
