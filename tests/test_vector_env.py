@@ -170,6 +170,29 @@ def test_many_layouts_are_drawn_as_stock_draws_them(name: str) -> None:
     assert_layouts_are_drawn_as_stock_draws_them(name, 60)
 
 
+def assert_same_tree(tree: Any, other: Any) -> None:
+    if isinstance(tree, dict):
+        assert tree.keys() == other.keys()
+        for key, branch in tree.items():
+            assert_same_tree(branch, other[key])
+    else:
+        assert np.array_equal(tree, other)
+
+
+@pytest.mark.parametrize("name", ["PointGoal2", "CarButton1", "PointPush1", "PointCircle2"])
+def test_world_configurations_are_those_of_stock(name: str) -> None:
+    scene = Scene(make_stock(env_id(name)).unwrapped.task)
+    source, mine, theirs = scene.task.random_generator, *map(np.random.RandomState, (7, 7))
+    for _ in range(3):
+        layout = scene.sampler.sample(mine)
+        got = scene.configure(layout, mine)
+        source.random_generator = theirs
+        expected = scene.task._build_world_config(scene.sampler.sample(theirs))
+        del expected["mocaps"]
+        assert_same_tree(got, expected)
+        assert mine.random_sample() == theirs.random_sample()
+
+
 @pytest.mark.parametrize("name", ["CarButton1"])
 def test_moving_bodies_gives_the_model_that_compiling_gives(name: str) -> None:
     scene = Scene(make_stock(env_id(name)).unwrapped.task)

@@ -32,7 +32,9 @@ class Scene:
         task.random_generator.set_random_seed(0)
         self.sampler = LayoutSampler(task)
         layout = self.sampler.sample(task.random_generator.random_generator)
-        self.world = World(task, task._build_world_config(layout))
+        self._config: dict[str, Any] = task._build_world_config(layout)
+        self.world = World(task, self._config)
+        del self._config["mocaps"]
         self.model = self.world.model
         self.engine = task.agent.engine
         self.bind(self.model, mujoco.MjData(self.model))
@@ -41,6 +43,7 @@ class Scene:
         self.needs_agent_velocity = hasattr(task, "circle")
         self.mortal = self._agent_is_mortal()
         self._list_objects()
+        self._list_things(layout)
         self._list_contacts()
 
     def bind(self, model: Any, data: Any) -> Any:
@@ -76,6 +79,32 @@ class Scene:
         vases = bodies[self.columns["vases"]] if "vases" in self.columns else []
         self.vase_dofs = np.array([self.model.body_dofadr[b] + np.arange(3) for b in vases])
         """[vases, 3] where `qvel` has their linear velocities."""
+
+    def _list_things(self, layout: dict[str, Any]) -> None:
+        """Of each object: its name in layouts, its part of the configuration, if it is turned."""
+        things = _things(self._config)
+        others = _things(self.task._build_world_config(layout))
+        self._things = [
+            (name.removesuffix("obj"), things[name], things[name]["rot"] != others[name]["rot"])
+            for name in self.names
+        ]
+
+    def configure(self, layout: dict[str, Any], generator: np.random.RandomState) -> dict[str, Any]:
+        """`task._build_world_config(layout)` without mocap bodies, drawn from `generator`.
+
+        Only what differs between two layouts is written, into the same dictionary at each call.
+        """
+        source = self.task.random_generator
+        source.random_generator = generator
+        self._config["agent_xy"] = layout["agent"]
+        if self.task.agent.rot is None:
+            self._config["agent_rot"] = source.random_rot()
+        for name, thing, turned in self._things:
+            rot = source.random_rot()
+            thing["pos"][:2] = layout[name]
+            if turned:
+                thing["rot"] = rot
+        return self._config
 
     def _list_contacts(self) -> None:
         """Number the things whose contact with the agent matters, by pairs of geoms."""
@@ -127,7 +156,7 @@ class Scene:
 
     def resting_places(self, config: dict[str, Any]) -> Array:
         """[columns, 3] where a world configuration puts the objects (0 for gremlins, 3-D)."""
-        things = {**config["geoms"], **config["free_geoms"]}
+        things = _things(config)
         places = np.array([things[name]["pos"] for name in self.names]).reshape(-1, 3)
         if "circle" in self.columns:
             # Stock looks at the circle's centre, not at the body that is drawn a nanometre off.
@@ -150,6 +179,11 @@ class Scene:
         ticks = np.full(num_steps * self.sub_steps + 1, self.model.opt.timestep)
         ticks[0] = 0.0
         return np.cumsum(ticks)
+
+
+def _things(config: dict[str, Any]) -> dict[str, Any]:
+    """The objects of a world configuration; of gremlins those that are felt."""
+    return {**config["geoms"], **config["free_geoms"]}
 
 
 def _body_names(obstacle: Any) -> list[str]:

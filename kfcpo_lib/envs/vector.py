@@ -245,9 +245,7 @@ class SafetyVecEnv:
     def _restart(self, i: int) -> None:
         """Start a new episode in environment i, with every draw and forward of a stock reset."""
         scene, simulator, generator = self.scene, self._simulators[i], self._generator(i)
-        layout = scene.sampler.sample(generator)
-        scene.task.random_generator.random_generator = generator
-        config = scene.task._build_world_config(layout)
+        config = scene.configure(scene.sampler.sample(generator), generator)
         scene.world.place(simulator.model, simulator.data, config)
         self._places[i] = scene.resting_places(config)
         # The first stock reset compiles a fresh world, later ones rebuild it and forward once more.
