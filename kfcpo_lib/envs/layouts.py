@@ -72,7 +72,7 @@ class Draws:
         if self._crowd:
             _, (low_x, low_y), (span_x, span_y), _ = self._crowd[0]
             x, y = low_x + span_x * self._pairs[:, 0], low_y + span_y * self._pairs[:, 1]
-            self.in_crowd = np.stack([x, y, x * x + y * y, np.ones(len(x))])
+            self.in_crowd = np.stack([-2 * x, -2 * y, x * x + y * y, np.ones(len(x))])
 
     def finish(self) -> None:
         """Put the generator right after the last used pair."""
@@ -194,9 +194,12 @@ def _place(slots: list[Slot], tries: Iterable[int], placed: list[Point], draws: 
     for at in tries:
         if at >= after + TRIES:
             break
-        x, y = low_x + span_x * u[at], low_y + span_y * v[at]
+        x = low_x + span_x * u[at]
+        y = low_y + span_y * v[at]
         for (a, b), least in zip(placed, apart):  # noqa: B905 (as long; `strict` takes its time)
-            if (x - a) * (x - a) + (y - b) * (y - b) < least:
+            dx = x - a
+            dy = y - b
+            if dx * dx + dy * dy < least:
                 break
         else:
             placed.insert(0, (x, y))
@@ -217,7 +220,7 @@ def _far_tries(crowd: list[Slot], placed: list[Point], draws: Draws) -> list[int
     squared radius, is negative inside. One matrix product gives it for all tries and all circles.
     """
     circles = [
-        (-2 * a, -2 * b, 1.0, a * a + b * b - square)
+        (a, b, 1.0, a * a + b * b - square)
         for (a, b), square in zip(placed, crowd[0].apart, strict=True)
     ]
     points = draws.in_crowd[:, draws.used : draws.used + TRIES * len(crowd)]
