@@ -21,7 +21,7 @@ from kfcpo_lib.training import train
 RENAMED = {"env_id": "env", "total_steps": "steps", "run_dir": "out"}
 """Settings whose option has a shorter name than their field."""
 NOT_OPTIONS = ("rule",)
-BENCHMARKS = ("depth", "env", "rules", "studio", "toy", "train", "update")
+BENCHMARKS = ("depth", "env", "minibatches", "rules", "studio", "toy", "train", "update")
 
 
 def main(words: Sequence[str] | None = None) -> int:
