@@ -18,6 +18,7 @@ from kfcpo_lib.plots.style import (
     LIMIT,
     NEUTRAL,
     REWARD,
+    fix_margins,
     label,
     legend,
     new_figure,
@@ -168,7 +169,9 @@ def draw_luck(seeds: int, gap: float, spread: float) -> Figure:
     left.plot([], [], "o-", color=REWARD, label=f"ours, truly {gap:g} better")
     label(left, f"{seeds} seeds: mean and 95 % interval", "repetition", "return")
     label(right, "Probability of improvement", "repetition", "P(ours > theirs)")
-    right.set_ylim(-0.05, 1.05)
+    right.set(ylim=(0.0, 1.05), yticks=np.linspace(0.0, 1.0, 6))
     for axes in (left, right):
-        legend(axes)
-    return figure
+        low, high = axes.get_ylim()
+        axes.set_ylim(low - 0.2 * (high - low), high)  # room for the legend
+        legend(axes, loc="lower center", ncols=2)
+    return fix_margins(figure)
