@@ -23,6 +23,7 @@ from kfcpo_lib.cmdp import FLOODED_TOWN, solve
 from kfcpo_lib.gaits import watch_gait
 from kfcpo_lib.kfac import KFAC
 from kfcpo_lib.plots import (
+    ablations,
     blending,
     cmdps,
     from_scratch,
@@ -194,6 +195,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "08_turned": turned_run,
     "09_pareto": return_against_cost,
     "09_luck": lambda: rivals.draw_luck(seeds=3, gap=2.0, spread=4.0),
+    "10_winner": lambda: ablations.draw_winner(settings=9, seeds=3, spread=2.0),
     "11_chart": flipped_cost,
     "11_truncation": end_or_cut,
     "12_sharing": expand_or_reduce,
