@@ -31,7 +31,7 @@ CONSTRAINED: dict[str, dict[str, Any]] = {
     "cpo": SECOND_ORDER | {"margin_rate": 0.1},
     "pcpo": SECOND_ORDER | {"margin_rate": 0.3},
     "trpo_lag": SECOND_ORDER | LAGRANGIAN,
-    "crpo": SECOND_ORDER | {"tolerance": 1.0},
+    "crpo": SECOND_ORDER,
     "pcrpo": SECOND_ORDER,
     "ppo_lag": FIRST_ORDER | LAGRANGIAN,
     "cup": FIRST_ORDER
