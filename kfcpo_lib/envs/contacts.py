@@ -29,6 +29,7 @@ def listable_pairs(model: Any) -> list[tuple[str, str]]:
         and not model.nexclude
         and (model.geom_priority == model.geom_priority[0]).all()
         and (model.geom_solref[:, 0] > 0).all()
+        and (model.geom_solmix > 0).all()
         and all(all(pair) for pair in names)
     )
     return names if plain and len(names) <= MOST_PAIRS else []

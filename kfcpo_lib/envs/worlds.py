@@ -3,7 +3,8 @@
 Stock Safety Gymnasium compiles its XML at every reset, textures included, which takes longer than
 the thousand steps of the episode. Here the stock XML is compiled once, without textures, cameras
 and lights, and without the bodies that collide with nothing (hazards, goal): physics does not feel
-them, and spends a fifth of its time on them. Where they stand is kept by the environment.
+them, and spends a fifth of its time on them. Where they stand is kept by the environment. What can
+touch what is listed (`contacts.py`).
 """
 
 import copy
