@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from kfcpo_lib import bandits, clinic, controllers, evidence, faults, rollouts, sharing_study
 from kfcpo_lib import kfac_study as study
+from kfcpo_lib.ablations import read_kept
 from kfcpo_lib.benchmarks import parts
 from kfcpo_lib.benchmarks.frontier import STORED, read_run
 from kfcpo_lib.cmdp import FLOODED_TOWN, solve
@@ -136,6 +137,12 @@ def _point(seeds: "pd.Series[float]") -> rivals.Point:
     return rivals.Point(float(scores.mean()), evidence.bootstrap_interval([scores], evidence.mean))
 
 
+def map_of_the_cost() -> Figure:
+    """Notebook 10: the cost over the margin and the steepness, on the point mass."""
+    kept = read_kept("weights")["PointMass-v0"]
+    return ablations.draw_map(kept, "episodic cost", "mean", kept.common_seeds)
+
+
 def flipped_cost() -> Figure:
     """Notebook 11: the weight goes to one, and the cost climbs: a sign is wrong."""
     stored = clinic.read_stored()
@@ -195,6 +202,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "08_turned": turned_run,
     "09_pareto": return_against_cost,
     "09_luck": lambda: rivals.draw_luck(seeds=3, gap=2.0, spread=4.0),
+    "10_map": map_of_the_cost,
     "10_winner": lambda: ablations.draw_winner(settings=9, seeds=3, spread=2.0),
     "11_chart": flipped_cost,
     "11_truncation": end_or_cut,

@@ -5,6 +5,7 @@ A kept sweep is three files, named after its spec: `NAME.csv` with a row for eve
 with the spec, the versions and the revisions of the code that made them.
 """
 
+import itertools
 import json
 import tomllib
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from kfcpo_lib.controllers import MarginAware, ShoreWalk, simulate
 from kfcpo_lib.evidence import bootstrap_interval, difference_interval, mean
 from kfcpo_lib.runs import read_config, write_whole
 from kfcpo_lib.specs import plan, read_spec
@@ -40,6 +42,13 @@ class Kept:
     """`run` and `CURVE_COLUMNS`: at most `CURVE_ROWS` rows a run."""
     spec: dict[str, Any]
     """What the sweep was asked for."""
+    planned: int
+    """How many settings that is."""
+
+    @property
+    def task(self) -> str:
+        """Name of the world."""
+        return str(self.spec["common"]["env_id"])
 
     @property
     def cost_limit(self) -> float:
@@ -56,9 +65,8 @@ class Kept:
     @property
     def common_seeds(self) -> int:
         """How many seeds every planned setting has."""
-        planned = len(plan(self.spec).runs) // len(self.spec["seeds"])
         counts = self._counts()
-        return int(counts.min()) if len(counts) == planned else 0
+        return int(counts.min()) if len(counts) == self.planned else 0
 
     def _counts(self) -> pd.Series:
         return self.results.groupby(self.settings)["seed"].nunique()
@@ -132,14 +140,21 @@ def read_kept(topic: str, folder: str | Path = KEPT) -> dict[str, Kept]:
         name = path.with_suffix("")
         spec = json.loads(path.read_text(encoding="utf-8"))["spec"]
         curves = pd.read_csv(name.with_name(f"{name.name}_curves.csv"))
-        kept[str(spec["common"]["env_id"])] = Kept(pd.read_csv(f"{name}.csv"), curves, spec)
+        planned = len(plan(spec).runs) // len(spec["seeds"])
+        found = Kept(pd.read_csv(f"{name}.csv"), curves, spec, planned)
+        kept[found.task] = found
     return dict(sorted(kept.items(), key=lambda item: item[0] != "PointMass-v0"))
+
+
+FEWEST = 4
+"""With fewer seeds on a side nothing is decided: even if all of one setting lie above all of the
+other, chance alone does that in more than one of twenty comparisons."""
 
 
 def inside(costs: Array, limit: float) -> str:
     """`inside` or `above` if the whole interval of the mean cost is; else `open`."""
     low, high = bootstrap_interval([costs], mean)
-    if np.isnan(low):
+    if len(costs) < FEWEST:
         return "open"
     return "inside" if high <= limit else "above" if low > limit else "open"
 
@@ -147,7 +162,7 @@ def inside(costs: Array, limit: float) -> str:
 def compare(ours: Array, theirs: Array) -> str:
     """`more` or `less` if the whole interval of mean(ours) - mean(theirs) is; else `open`."""
     low, high = difference_interval(ours, theirs)
-    if np.isnan(low):
+    if min(len(ours), len(theirs)) < FEWEST:
         return "open"
     return "more" if low > 0 else "less" if high < 0 else "open"
 
@@ -208,6 +223,41 @@ def grid_of(
     whole = table.dropna(axis="columns")
     first, second = (list(whole.index.levels[i]) for i in (0, 1))
     return whole.to_numpy().reshape(len(first), len(second), -1), first, second
+
+
+LAMBDAS, KS = (0.5, 0.7, 0.9), (0.1, 0.4, 10.0)
+
+
+def shore_map(seeds: int = 10, epochs: int = 60) -> Kept:
+    """The map of lambda and k on the `ShoreWalk` of notebook 05, simulated within seconds.
+
+    Returns and costs are the true ones of the last policy; c_ep is a mean over 20 episodes.
+    """
+    rows = [
+        _shore_row(margin_lambda, k, seed, epochs)
+        for margin_lambda, k, seed in itertools.product(LAMBDAS, KS, range(seeds))
+    ]
+    spec = {"seeds": list(range(seeds)), "common": {"env_id": "shore walk"}}
+    return Kept(pd.DataFrame(rows), pd.DataFrame(), spec, len(LAMBDAS) * len(KS))
+
+
+def _shore_row(margin_lambda: float, k: float, seed: int, epochs: int) -> dict[str, Any]:
+    walk, controller = ShoreWalk(), MarginAware(20.0, margin_lambda, k)
+    trace = simulate(walk, controller, epochs=epochs, episodes=10, window=20, seed=seed)
+    costs, weights = trace.settled(), np.array(trace.cost_weight[epochs // 2 :])
+    return {
+        "run": f"shore_margin_lambda={margin_lambda}_steepness_k={k}_{seed}",
+        "margin_lambda": margin_lambda,
+        "steepness_k": k,
+        "algorithm": "kfcpo",
+        "seed": seed,
+        "cost_limit": controller.cost_limit,
+        "sampled_return": walk.episodic_return(trace.theta[-1]),
+        "sampled_cost": walk.episodic_cost(trace.theta[-1]),
+        "epochs_within": np.mean(costs <= controller.cost_limit),
+        "training_cost": np.mean(trace.cost),
+        "weight_spread": weights.std(),
+    }
 
 
 def effects(grid: Array) -> tuple[Array, Array, Array]:

@@ -28,6 +28,7 @@ from kfcpo_lib.ablations import (
     keep_sweep,
     optimism,
     read_kept,
+    shore_map,
     verdicts,
 )
 from kfcpo_lib.specs import read_spec
@@ -123,7 +124,7 @@ def test_verdicts_are_those_of_the_intervals() -> None:
         "above",
     ]
     assert [compare(seeds + x, seeds) for x in (3.0, 0.1, -3.0)] == ["more", "open", "less"]
-    assert inside(seeds[:1], 10.0) == compare(seeds[:1], seeds) == "open"
+    assert inside(seeds[:3], 10.0) == compare(seeds[:3] + 9, seeds) == "open"
 
 
 def test_a_table_of_verdicts_compares_with_its_first_row() -> None:
@@ -188,11 +189,21 @@ def test_a_grid_has_only_the_seeds_that_all_its_places_have() -> None:
         for k in (1.0, 2.0, 3.0)
         for seed in range(3)
     ]
-    kept = Kept(pd.DataFrame(rows[::-1][1:]), pd.DataFrame(), {})
+    kept = Kept(pd.DataFrame(rows[::-1][1:]), pd.DataFrame(), {}, 6)
     values, lambdas, ks = grid_of(kept, "score", "margin_lambda", "steepness_k")
     assert (lambdas, ks) == ([0.5, 0.7], [1.0, 2.0, 3.0])
     expected = [[[100 * x + k + seed for seed in (0, 1)] for k in ks] for x in lambdas]
     np.testing.assert_allclose(values, expected)
+
+
+def test_on_the_shore_lambda_sets_the_cost_and_k_the_swing_of_the_weight() -> None:
+    kept = shore_map(seeds=3)
+    assert (kept.seeds, kept.common_seeds, kept.task) == ("3 of 3 seeds", 3, "shore walk")
+    costs, _, _ = grid_of(kept, "training_cost", "margin_lambda", "steepness_k")
+    assert (np.diff(costs.mean(axis=-1), axis=0) > 0).all()
+    spread, _, _ = grid_of(kept, "weight_spread", "margin_lambda", "steepness_k")
+    assert (np.diff(spread.mean(axis=-1), axis=1) > 0).all()
+    assert shore_map(seeds=3).results.equals(kept.results)
 
 
 def test_ablations_of_the_point_mass_share_their_settings() -> None:

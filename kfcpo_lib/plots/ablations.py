@@ -31,13 +31,13 @@ from kfcpo_lib.plots.style import (
 
 Array = NDArray[np.float64]
 
-MEASURES = {
+MEASURES: dict[str, tuple[str, str]] = {
     "return": ("sampled_return", REWARD),
     "episodic cost": ("sampled_cost", COST),
-    "episodes within the limit": ("sampled_within", COMMITTED),
+    "epochs within the limit": ("epochs_within", COMMITTED),
     "cost while learning": ("training_cost", COST),
-    "steps undone": ("rollback_share", ROLLBACK),
     "spread of the weight": ("weight_spread", MARGIN),
+    "steps undone": ("rollback_share", ROLLBACK),
 }
 """What a map can show: its column of the results, and its colour."""
 ENDS = ("mean", "lower end", "upper end")
@@ -134,12 +134,13 @@ def draw_map(kept: Kept, measure: str, end: str, seeds: int) -> Figure:
     """A measure at every lambda and k, with the settings to choose by two rules.
 
     Args:
-        kept: a sweep over `margin_lambda` and `steepness_k`.
+        kept: a sweep over `margin_lambda` and `steepness_k`, with at least one seed everywhere.
         measure: of `MEASURES`.
         end: of `ENDS`: what stands in a cell.
-        seeds: only the first so many count.
+        seeds: at most so many count.
     """
     column, colour = MEASURES[measure]
+    seeds = min(seeds, kept.common_seeds)
     values, lambdas, ks = _grid(kept, column, seeds)
     returns, costs = (
         _grid(kept, name, seeds)[0].reshape(-1, seeds)
@@ -157,10 +158,26 @@ def draw_map(kept: Kept, measure: str, end: str, seeds: int) -> Figure:
     axes.plot([], [], "s", color="white", markeredgecolor=COST, label="hatched: cost above C")
     axes.set_xticks(range(len(ks)), [f"{k:g}" for k in ks])
     axes.set_yticks(range(len(lambdas)), [f"{x:g}" for x in lambdas])
-    label(axes, f"{measure}, {end}, {seeds} seeds", "steepness k (per unit of cost)", "margin λ")
+    label(
+        axes,
+        f"{kept.task}: {measure}, {end}, {seeds} seeds",
+        "steepness k (per unit of cost)",
+        "margin λ",
+    )
     axes.grid(False)
     legend(axes, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return fix_margins(figure, left=0.1, right=0.64, bottom=0.15, top=0.9)
+
+
+def draw_maps(maps: Mapping[str, Kept], task: str, measure: str, end: str, seeds: int) -> Figure:
+    """`draw_map` of one of several tasks.
+
+    Raises:
+        ValueError: if the task's table lacks the measure.
+    """
+    if MEASURES[measure][0] not in maps[task].results:
+        raise ValueError(f"{task} has no {measure}")
+    return draw_map(maps[task], measure, end, seeds)
 
 
 def _grid(kept: Kept, column: str, seeds: int) -> tuple[Array, list[Any], list[Any]]:
@@ -186,7 +203,8 @@ def _cells(axes: Axes, values: Array, colour: str) -> None:
         vmax=values.max() + 0.6 * spread,
     )
     for (row, place), value in np.ndenumerate(values):
-        axes.text(place, row, f"{value:.2f}", ha="center", va="center", fontsize=FONT_SIZE + 1)
+        text = f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
+        axes.text(place, row, text, ha="center", va="center", fontsize=FONT_SIZE + 1)
 
 
 def _mark(
@@ -235,7 +253,7 @@ def draw_winner(settings: int, seeds: int, spread: float) -> Figure:
     title = f"The best of {settings} equal settings, {seeds} seeds each"
     label(axes, title, "return (line: the truth)", "of 2,000 studies")
     axes.margins(y=0.35)
-    legend(axes, loc="upper left")
+    legend(axes, loc="upper left", framealpha=1.0)
     return fix_margins(figure, left=0.1, right=0.98, bottom=0.16, top=0.9)
 
 
