@@ -55,6 +55,15 @@ def test_doses_have_a_panel_a_measure():
     assert png(figure)
 
 
+def test_the_weight_at_work_has_a_line_a_run():
+    steps = pd.DataFrame({"env_steps": [1e6, 2e6], "return_mean": [0.0, 4.0]})
+    record = steps.assign(episodic_cost_mean=[50.0, 30.0], cost_weight=[0.5, 1.0], cost_limit=25.0)
+    figure = draw.draw_weight_at_work({"one": record, "two": record + 1.0}, window=2)
+    first = [axes.get_lines()[0].get_ydata()[-1] for axes in figure.axes]
+    assert first == [2.0, 40.0, 0.75]
+    assert png(figure)
+
+
 def test_a_curve_is_the_mean_of_its_seeds():
     kept = made()
     figure = draw.draw_curves(kept, {"low": {"margin_lambda": 0.5, "steepness_k": 0.1}})

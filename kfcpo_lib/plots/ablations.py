@@ -257,6 +257,26 @@ def draw_winner(settings: int, seeds: int, spread: float) -> Figure:
     return fix_margins(figure, left=0.1, right=0.98, bottom=0.16, top=0.9)
 
 
+def draw_weight_at_work(runs: Mapping[str, pd.DataFrame], window: int = 5) -> Figure:
+    """Return, cost and weight of the cost in the learning records of up to three runs."""
+    figure, panels = new_figure(1, 3, width=4.0, height=3.8)
+    columns = {
+        "return_mean": "Return",
+        "episodic_cost_mean": "Episodic cost",
+        "cost_weight": "Weight of the cost",
+    }
+    for axes, (column, title) in zip(panels, columns.items(), strict=True):
+        for (name, record), (colour, line) in zip(runs.items(), SERIES, strict=False):
+            smooth = record[column].rolling(window, min_periods=1).mean()
+            steps = record["env_steps"] / 1e6
+            axes.plot(steps, smooth, line, color=colour, markevery=25, linewidth=2.2, label=name)
+        label(axes, title, "million steps", "")
+    panels[1].axhline(record["cost_limit"].iloc[-1], color=LIMIT, linewidth=2)
+    panels[2].set_ylim(0, 1)
+    legend(panels[2], loc="lower right")
+    return figure
+
+
 def draw_times(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Milliseconds of a natural gradient, K-FAC against conjugate gradient, a group a network."""
     figure, axes = new_figure(width=8.6, height=4.2)
