@@ -2,6 +2,8 @@
 
 import base64
 import math
+import os
+import sys
 import threading
 import time
 
@@ -18,7 +20,7 @@ from kfcpo_lib.records import TrainConfig
 from kfcpo_lib.training import train
 from kfcpo_lib.widgets import replay as replay_module
 from kfcpo_lib.widgets.replay import Replay
-from kfcpo_lib.widgets.studio import STATES, Studio, new_folder, put
+from kfcpo_lib.widgets.studio import GIVE_WAY, STATES, Studio, new_folder, put
 
 LIMIT = 600  # seconds; ends a test that would never end
 
@@ -84,6 +86,16 @@ def test_the_page_shows_the_last_state_when_two_come_at_once(studio, monkeypatch
     hears.join()
     assert STATES["stopped"] in studio.status.value
     assert not studio.buttons["start"].disabled
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there has each thread its niceness")
+@pytest.mark.usefixtures("silent")
+def test_the_pictures_give_way_to_the_training(studio):
+    studio.start()
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    drawing = studio._thread.native_id
+    wait_until(lambda: os.getpriority(os.PRIO_PROCESS, drawing) == min(own + GIVE_WAY, 19))
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
 
 
 @pytest.mark.usefixtures("silent")

@@ -3,6 +3,8 @@
 import html
 import itertools
 import math
+import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +36,8 @@ REFRESH = 1.0
 """Seconds between two pictures."""
 DECADES = 1.5
 """How far a logarithmic slider reaches, up and down."""
+GIVE_WAY = 10
+"""How much nicer than the rest the thread is that draws."""
 PACE = 50
 """Steps of the episode from one picture to the next."""
 STATES = {
@@ -210,6 +214,9 @@ class Studio(ipywidgets.VBox):  # type: ignore[misc]
         self._news.set()
 
     def _keep_drawing(self) -> None:
+        if sys.platform == "linux":  # where a single thread can give way to the training
+            nice = os.getpriority(os.PRIO_PROCESS, 0) + GIVE_WAY
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
         while not self._closed.is_set():
             self._news.clear()
             try:
