@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     """Measure, print the table, and store it under `--out`."""
     parser = argparse.ArgumentParser(prog="python -m kfcpo_lib bench studio", description=__doc__)
     parser.add_argument("--env", default=TrainConfig.env_id)
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=14)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", default="figures/bench")
     options = parser.parse_args(argv)
