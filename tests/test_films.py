@@ -53,7 +53,7 @@ def test_a_film_has_a_picture_for_every_so_many_steps(tmp_path):
         pytest.skip(str(reason))
     (tmp_path / "film.mp4").write_bytes(film)
     with imageio.get_reader(tmp_path / "film.mp4") as frames:
-        pictures = list(frames)
+        pictures = list(frames.iter_data())
     assert len(pictures) == 5
     assert pictures[0].shape == (64, 64, 3)
     assert (pictures[0] != pictures[-1]).any()
