@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kfcpo_lib.controllers import MarginAware, ShoreWalk, simulate
-from kfcpo_lib.evidence import bootstrap_interval, difference_interval, mean
+from kfcpo_lib.evidence import Interval, bootstrap_interval, difference_interval, mean
 from kfcpo_lib.runs import read_config, write_whole
 from kfcpo_lib.specs import plan, read_spec
 from kfcpo_lib.studies import learning_record, thin
@@ -322,7 +322,9 @@ def best_inside(
         Of the settings whose cost has its whole interval within the limit, the index of the one
         whose interval of the return has the highest lower end; None if there is none.
     """
-    highest = [bootstrap_interval([row], mean, resamples=resamples).high for row in costs]
-    lowest = [bootstrap_interval([row], mean, resamples=resamples).low for row in returns]
-    safe = [i for i, high in enumerate(highest) if high <= limit]
-    return max(safe, key=lambda i: lowest[i], default=None)
+
+    def interval(scores: Array) -> Interval:
+        return bootstrap_interval([scores], mean, resamples=resamples)
+
+    safe = [i for i, row in enumerate(costs) if interval(row).high <= limit]
+    return max(safe, key=lambda i: interval(returns[i]).low, default=None)

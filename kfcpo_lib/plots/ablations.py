@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kfcpo_lib.ablations import Arms, Kept, best_by_mean, best_inside, grid_of
 from kfcpo_lib.evidence import bootstrap_interval, mean
+from kfcpo_lib.plots.learning import moving_average
 from kfcpo_lib.plots.style import (
     COMMITTED,
     COST,
@@ -267,11 +268,12 @@ def draw_weight_at_work(runs: Mapping[str, pd.DataFrame], window: int = 5) -> Fi
     }
     for axes, (column, title) in zip(panels, columns.items(), strict=True):
         for (name, record), (colour, line) in zip(runs.items(), SERIES, strict=False):
-            smooth = record[column].rolling(window, min_periods=1).mean()
+            smooth = moving_average(record[column].to_numpy(dtype=float), window)
             steps = record["env_steps"] / 1e6
             axes.plot(steps, smooth, line, color=colour, markevery=25, linewidth=2.2, label=name)
         label(axes, title, "million steps", "")
-    panels[1].axhline(record["cost_limit"].iloc[-1], color=LIMIT, linewidth=2)
+    limit = next(iter(runs.values()))["cost_limit"].iloc[-1]
+    panels[1].axhline(limit, color=LIMIT, linewidth=2)
     panels[2].set_ylim(0, 1)
     legend(panels[2], loc="lower right")
     return figure
