@@ -8,6 +8,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -251,7 +252,10 @@ def run_epoch(config: TrainConfig, knobs: Knobs, training: Training) -> EpochRep
 def learn(
     config: TrainConfig, knobs: Knobs, training: Training, rollout: Rollout
 ) -> tuple[UpdateReport, CriticReport]:
-    """One update of policy, critics and normaliser; none of them sees a spoilt rollout."""
+    """One update of policy, critics and normaliser; none of them sees a spoilt rollout.
+
+    The critics learn on a thread of their own: they and the policy share the data alone.
+    """
     episodic_cost = training.episodes.episodic_cost
     training.spoilt_epochs = training.spoilt_epochs + 1 if rollout.nonfinite else 0
     if rollout.nonfinite:
@@ -264,17 +268,20 @@ def learn(
         config.gae_lambda,
         training.episodes.episode_length,
     )
-    update = find_rule(config.algorithm).update(
-        training.policy, batch, episodic_cost, knobs, training.rule_state
-    )
-    critics = fit_critics(
-        training.critics,
-        training.optimiser,
-        batch,
-        config.critic_passes,
-        config.critic_minibatch,
-        training.streams.critics,
-    )
+    with ThreadPoolExecutor(1) as beside:
+        fitted = beside.submit(
+            fit_critics,
+            training.critics,
+            training.optimiser,
+            batch,
+            config.critic_passes,
+            config.critic_minibatch,
+            training.streams.critics,
+        )
+        update = find_rule(config.algorithm).update(
+            training.policy, batch, episodic_cost, knobs, training.rule_state
+        )
+        critics = fitted.result()
     training.normaliser.update(rollout.raw_obs)
     return update, critics
 

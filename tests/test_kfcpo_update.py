@@ -89,6 +89,7 @@ class Plain:
     generator: torch.Generator
     delta: float
     factors: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    gradients: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def forward(self, theta: Tensor, obs: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Mean [B, 2], log std [2], and the layers' inputs, from the flat parameters by hand."""
@@ -165,8 +166,12 @@ class Plain:
 
     def step(self, theta: Tensor, batch: Batch, w_c: float) -> tuple[Tensor, float]:
         """The step sqrt(2 delta) n, and the cosine between the two directions."""
-        g_r = self.gradient(theta, batch, batch.advantage_reward)
-        g_c = -self.gradient(theta, batch, batch.advantage_cost)
+        uphill = batch.advantage_reward, batch.advantage_cost
+        self.gradients.append((*(self.gradient(theta, batch, a) for a in uphill),))
+        ages = range(len(self.gradients))
+        weights = [self.settings.momentum**age for age in reversed(ages)]
+        g_r = sum(w * g for w, (g, _) in zip(weights, self.gradients, strict=True))
+        g_c = -sum(w * g for w, (_, g) in zip(weights, self.gradients, strict=True))
         fisher = self.fisher(theta, batch.obs)
         inverse = torch.linalg.inv(fisher)
         n_r = inverse @ g_r / torch.sqrt(g_r @ inverse @ g_r)
@@ -222,6 +227,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "damped, forgetful": {"damping": 0.3, "factor_decay": 0.2},
     "odd minibatches": {"minibatch_size": 25},
     "three passes": {"passes": 3},
+    "momentum": {"momentum": 0.8},
 }
 LIMITS = {"tight": 2e-3, "wide": 0.05}
 COSTS = {"cheap": 15.0, "dear": 24.0}
@@ -368,11 +374,12 @@ def test_update_needs_no_global_random_numbers() -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_state_from_a_checkpoint_continues_to_the_same_bits() -> None:
-    policy, _, state = updated()
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_state_from_a_checkpoint_continues_to_the_same_bits(momentum: float) -> None:
+    policy, _, state = updated(momentum=momentum)
     twin = GaussianPolicy(OBS_DIM, ACT_DIM, HIDDEN).double()
     twin.load_state_dict(policy.state_dict())
-    twin_state = state_of(twin)
+    twin_state = state_of(twin, momentum=momentum)
     twin_state.load_state_dict(state.state_dict())
     twin_state.generator.set_state(state.generator.get_state())
     batch = batch_of(policy, 1)
@@ -556,6 +563,9 @@ def test_a_policy_that_is_spoilt_already_is_refused_without_an_exception() -> No
         ("minibatch_size", 2.5),
         ("passes", 0),
         ("passes", 1.5),
+        ("momentum", -0.1),
+        ("momentum", 1.0),
+        ("momentum", math.nan),
         ("delta_start", 0.0),
         ("delta_start", math.nan),
         ("delta_start", math.inf),

@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
-from kfcpo_lib.algorithms.surrogates import surrogate_gradients
+from kfcpo_lib.algorithms.surrogates import Surrogates, surrogate_gradients
 from kfcpo_lib.blending import CONFLICT_MODES, blend, cosine, margin_weights
 from kfcpo_lib.fisher import ConjugateGradientFisher, FisherMetric
 from kfcpo_lib.gaussians import Gaussian, mean_kl
@@ -51,6 +52,9 @@ class Settings:
     sampled_fisher: bool = False
     natural_gradient: str = "kfac"
     """`kfac`, or `cg`: 15 iterations of conjugate gradient on the minibatch's exact Fisher."""
+    momentum: float = 0.0
+    """What is left in [0, 1) of past gradients at each minibatch; 0: the last one counts alone.
+    Ours, as in ACKTR: single minibatches are mostly noise."""
     conflict: str = "project_cost"
     metric: str = "fisher"
     """Where the conflict is measured and projected: `fisher` or `euclidean`."""
@@ -82,6 +86,8 @@ class Settings:
             count = getattr(self, name)
             if not isinstance(count, int) or count < 1:
                 raise ValueError(f"{name} must be an integer of at least 1, got {count!r}")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum!r}")
         if not 0 < self.delta_start < math.inf:
             raise ValueError(f"delta_start must be positive and finite, got {self.delta_start!r}")
         check_settings(self.damping, self.factor_decay, self.factor_period, self.inverse_period)
@@ -95,6 +101,8 @@ class State:
     fisher: FisherMetric
     delta: float
     generator: torch.Generator
+    momentum: Surrogates
+    """Both gradients of past minibatches, summed up with weights that decay."""
 
     @classmethod
     def start(cls, policy: GaussianPolicy, settings: Settings, streams: Streams) -> "State":
@@ -112,16 +120,26 @@ class State:
                 sampled=settings.sampled_fisher,
                 generator=streams.fisher,
             )
-        return cls(settings, fisher, settings.delta_start, streams.minibatches)
+        zero = torch.zeros_like(parameters_to_vector(policy.parameters()).detach())
+        momentum = Surrogates(zero, zero)
+        return cls(settings, fisher, settings.delta_start, streams.minibatches, momentum)
+
+    def accumulate(self, gradients: Surrogates) -> Surrogates:
+        """Add a minibatch's gradients to the decaying past; only the directions will count."""
+        pairs = zip(self.momentum, gradients, strict=True)
+        self.momentum = Surrogates(*(self.settings.momentum * past + new for past, new in pairs))
+        return self.momentum
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint; the random streams are saved with the run."""
-        return {"fisher": self.fisher.state_dict(), "delta": self.delta}
+        momentum = list(self.momentum)
+        return {"fisher": self.fisher.state_dict(), "delta": self.delta, "momentum": momentum}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.fisher.load_state_dict(state["fisher"])
         self.delta = state["delta"]
+        self.momentum = Surrogates(*state["momentum"])
 
 
 def update(
@@ -176,6 +194,7 @@ def trial(
     gradients = surrogate_gradients(policy, minibatch)
     if not torch.isfinite(torch.cat(gradients)).all():
         return refused
+    gradients = state.accumulate(gradients)
 
     fisher.update_factors(minibatch.obs)
     reward_direction = unit(fisher.precondition(gradients.reward), fisher)
