@@ -9,7 +9,7 @@ import pandas as pd
 
 from kfcpo_lib.records import Knobs, TrainConfig
 from kfcpo_lib.runs import read_minibatches, read_progress, read_train_config
-from kfcpo_lib.training import warmup_share
+from kfcpo_lib.training import schedules
 
 NO_MINIBATCHES = pd.DataFrame(columns=["epoch", "kl", "committed", "delta", "cosine"], dtype=float)
 KNOBS = tuple(knob.name for knob in fields(Knobs))
@@ -85,10 +85,10 @@ class Recording:
         """Every turn of a knob until now."""
         found = []
         begins = self.progress["env_steps"] - self.config.steps_per_epoch
-        warm_up = [warmup_share(self.config, int(steps)) for steps in begins]
-        progress = self.progress.assign(steepness_k=self.progress["steepness_k"] / warm_up)
+        shares = pd.DataFrame([schedules(self.config, int(steps)) for steps in begins])
         for knob in KNOBS:
-            values = progress[knob].to_numpy(dtype=float)
+            values = self.progress[knob].to_numpy(dtype=float)
+            values = values / shares[knob].to_numpy() if knob in shares else values
             for i in np.flatnonzero(~np.isclose(values[1:], values[:-1], rtol=1e-6, atol=0.0)):
                 steps = int(self.progress["env_steps"].iloc[i])
                 found.append(Change(steps, knob, float(values[i]), float(values[i + 1])))

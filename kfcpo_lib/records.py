@@ -64,6 +64,9 @@ class TrainConfig:
     steepness_warmup: int = 0
     """Steps over which k grows geometrically from a twentieth of its value to the whole; 0: none.
     Ours: at a cost far above the limit a steep k leaves the reward no weight."""
+    kl_halving: int = 0
+    """Steps after which the KL limit has halved: it falls as 1 / (1 + steps / kl_halving); 0: it
+    stays. Ours: what is learned last is fine, and steps as large as the first would blur it."""
 
     num_envs: int = 20
     """Environments stepped side by side."""
@@ -231,6 +234,7 @@ _COUNTS: dict[str, tuple[int, int | None]] = {
     "policy_snapshots": (0, None),
     "env_threads": (1, None),
     "steepness_warmup": (0, None),
+    "kl_halving": (0, None),
 }
 """Lowest and highest value of the whole numbers."""
 _POSITIVE = ("a positive finite number", lambda x: x > 0)

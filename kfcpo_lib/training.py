@@ -106,7 +106,7 @@ def _train_on(
 ) -> Iterator[EpochReport]:
     while training.epoch < config.epochs:
         with one_torch_thread():
-            epoch_knobs = warmed_up(config, knobs, training.episodes.env_steps)
+            epoch_knobs = scheduled(config, knobs, training.episodes.env_steps)
             report = run_epoch(config, epoch_knobs, training)
         if writer is not None:
             save_epoch(config, knobs, training, writer, report)
@@ -217,15 +217,17 @@ class Training:
         }
 
 
-def warmed_up(config: TrainConfig, knobs: Knobs, env_steps: int) -> Knobs:
-    """A copy of the knobs for the next epoch, with k on its way to its full value."""
-    return replace(knobs, steepness_k=knobs.steepness_k * warmup_share(config, env_steps))
+def scheduled(config: TrainConfig, knobs: Knobs, env_steps: int) -> Knobs:
+    """A copy of the knobs for the next epoch, with k and the KL limit where they are by then."""
+    shares = schedules(config, env_steps)
+    return replace(knobs, **{knob: getattr(knobs, knob) * shares[knob] for knob in shares})
 
 
-def warmup_share(config: TrainConfig, env_steps: int) -> float:
-    """What the steepness warm-up leaves of k in an epoch that begins at this step, in (0, 1]."""
+def schedules(config: TrainConfig, env_steps: int) -> dict[str, float]:
+    """Knob -> what its schedule leaves of it in an epoch that begins at this step, in (0, 1]."""
     done = min(1.0, env_steps / config.steepness_warmup) if config.steepness_warmup else 1.0
-    return float(WARMUP_START ** (1.0 - done))
+    halvings = env_steps / config.kl_halving if config.kl_halving else 0.0
+    return {"steepness_k": float(WARMUP_START ** (1.0 - done)), "kl_limit": 1 / (1 + halvings)}
 
 
 def run_epoch(config: TrainConfig, knobs: Knobs, training: Training) -> EpochReport:

@@ -22,9 +22,9 @@ def turned_run(folder: Path, **changes: float) -> TrainConfig:
     return config
 
 
-@pytest.mark.parametrize("warm_up", [0, 700])
-def test_turns_are_found_also_under_a_warm_up(tmp_path: Path, warm_up: int) -> None:
-    turned_run(tmp_path, steepness_warmup=warm_up)
+@pytest.mark.parametrize(("warm_up", "halving"), [(0, 0), (700, 0), (0, 300), (700, 300)])
+def test_turns_are_found_also_under_schedules(tmp_path: Path, warm_up: int, halving: int) -> None:
+    turned_run(tmp_path, steepness_warmup=warm_up, kl_halving=halving)
     run = Recording.read(tmp_path)
     first, second, third = run.changes
     assert first == Change(400, "margin_lambda", 0.8, 0.5)

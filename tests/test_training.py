@@ -608,3 +608,9 @@ def test_steepness_warms_up_geometrically_and_is_recorded() -> None:
         [0.5 * 0.05 ** (1 - s) for s in shares]
     )
     assert [r.steepness_k for r in reports[3:]] == [0.5] * 3
+
+
+def test_the_kl_limit_falls_and_is_recorded() -> None:
+    reports = list(train(tiny(kl_limit=0.06, kl_halving=2 * EPOCH)))
+    assert [r.kl_limit for r in reports[::2]] == pytest.approx([0.06, 0.03, 0.02])
+    assert all(r.kl <= 1.5 * r.kl_limit for r in reports)
