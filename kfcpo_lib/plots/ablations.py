@@ -279,6 +279,25 @@ def draw_weight_at_work(runs: Mapping[str, pd.DataFrame], window: int = 5) -> Fi
     return figure
 
 
+def draw_responses(bins: Mapping[str, pd.DataFrame]) -> Figure:
+    """How return and cost changed under each weight (bins of `responses.by_weight`): means over
+    pairs of blocks, with 95 % intervals."""
+    figure, panels = new_figure(1, 2, width=5.6, height=4.0)
+    titles = ("Change of the return", "... and of the cost")
+    for axes, measure, title in zip(panels, ("return", "episodic cost"), titles, strict=True):
+        colour = MEASURES[measure][1]
+        for place, rows in enumerate(bins.values()):
+            changes = rows[measure].to_numpy()
+            axes.plot(
+                [place, place], bootstrap_interval([changes], mean), color=colour, linewidth=4
+            )
+            axes.plot(place, changes.mean(), "D", color=colour, markerfacecolor="white")
+        axes.axhline(0.0, color=NEUTRAL, linewidth=1.5)
+        axes.set_xticks(range(len(bins)), [*bins])
+        label(axes, title, "weight of the cost", "")
+    return figure
+
+
 def draw_times(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Milliseconds of a natural gradient, K-FAC against conjugate gradient, a group a network."""
     figure, axes = new_figure(width=8.6, height=4.2)

@@ -1,0 +1,52 @@
+"""What a weight of the cost does next: how return and cost change under it, in past trainings."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+BLOCK = 5
+"""Epochs that are averaged, so that a change is not the noise of single epochs."""
+
+
+def responses(record: pd.DataFrame, block: int = BLOCK) -> pd.DataFrame:
+    """Each block of epochs against the next one, a row a pair of neighbours.
+
+    Args:
+        record: a training's `progress.csv`.
+        block: epochs in a block; what is left over at the end is not used.
+
+    Returns:
+        Columns `env_steps` (at the end of the first block), `cost` (in it), `weight` (w_c, mean
+        of both), and `return` and `episodic cost`, their changes.
+    """
+    whole = record.iloc[: len(record) // block * block]
+    blocks = whole.groupby(np.arange(len(whole)) // block)
+    now = blocks[["return_mean", "episodic_cost_mean", "cost_weight"]].mean()
+    following = now.shift(-1)
+    pairs = pd.DataFrame(
+        {
+            "env_steps": blocks["env_steps"].last(),
+            "cost": now["episodic_cost_mean"],
+            "weight": (now["cost_weight"] + following["cost_weight"]) / 2,
+            "return": following["return_mean"] - now["return_mean"],
+            "episodic cost": following["episodic_cost_mean"] - now["episodic_cost_mean"],
+        }
+    )
+    return pairs.iloc[:-1]
+
+
+def responses_near(
+    records: Iterable[pd.DataFrame], costs: tuple[float, float], after: int
+) -> pd.DataFrame:
+    """The responses of all trainings from a cost within `costs`, once they have `after` steps."""
+    pairs = pd.concat([responses(record) for record in records], ignore_index=True)
+    return pairs[(pairs["env_steps"] >= after) & pairs["cost"].between(*costs)].dropna()
+
+
+def by_weight(pairs: pd.DataFrame, edges: Sequence[float]) -> dict[str, pd.DataFrame]:
+    """Bin of the weight, by name -> the responses in it; bins without any are left out."""
+    names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+    bins = pd.cut(pairs["weight"], list(edges), labels=names)
+    return {str(name): rows for name, rows in pairs.groupby(bins, observed=True)}
