@@ -12,6 +12,7 @@ from kfcpo_lib.plots.style import COST, small_png
 from kfcpo_lib.recordings import NO_MINIBATCHES, Recording
 from kfcpo_lib.records import TrainConfig
 from kfcpo_lib.tracks import Track
+from kfcpo_lib.widgets.run_view import LIVE
 
 
 def a_run(epochs=12, **columns):
@@ -38,7 +39,7 @@ def a_run(epochs=12, **columns):
 
 def drawn(*runs, **whole):
     figure = draw_instruments({f"run {n}": run for n, run in enumerate(runs)}, **whole)
-    picture = small_png(figure)
+    picture = small_png(figure, *LIVE)
     assert picture.startswith(b"\x89PNG") and len(picture) < 100_000
     return dict(
         zip(("return", "cost", "weights", "sigmoid", "kl", "angle"), figure.axes, strict=True)
@@ -116,8 +117,8 @@ def a_track(steps=30, kinds=("hazards", "vases", "buttons", "gremlins"), heading
 @pytest.mark.parametrize("step", [0, 1, 30, 99])
 def test_agents_from_above_draw(step):
     for track in (a_track(), a_track(kinds=(), heading=False)):
-        assert len(small_png(draw_stage({"one": track}, step))) < 100_000
-        small_png(draw_stage({"one": track, "two": a_track(5)}, step))
+        assert len(small_png(draw_stage({"one": track}, step), *LIVE)) < 100_000
+        small_png(draw_stage({"one": track, "two": a_track(5)}, step), *LIVE)
 
 
 def test_the_trail_is_coloured_where_the_agent_paid():

@@ -3,9 +3,9 @@
 from IPython.display import Image, display
 from matplotlib.figure import Figure
 
-from kfcpo_lib.plots.style import png
+from kfcpo_lib.plots.style import small_png
 
 
 def show(figure: Figure, alt: str) -> None:
     """Display the figure; `alt` says in a sentence what it shows, for those who cannot see it."""
-    display(Image(data=png(figure), format="png", alt=alt))
+    display(Image(data=small_png(figure), format="png", alt=alt))

@@ -81,27 +81,21 @@ def legend(axes: Axes, **options: Any) -> None:
     axes.legend(**({"fontsize": FONT_SIZE - 3, "framealpha": 0.8} | options))
 
 
-def png(figure: Figure, dpi: int = DPI, compress_level: int = 6) -> bytes:
-    """The figure as a PNG picture. Safe from any thread: one drawing at a time.
-
-    Args:
-        figure: what to draw.
-        dpi: pixels per inch.
-        compress_level: 1 is quick, 9 is small.
-    """
+def png(figure: Figure, dpi: int = DPI) -> bytes:
+    """The figure as a PNG picture. Safe from any thread: one drawing at a time."""
     buffer = io.BytesIO()
     with _drawing:
-        figure.savefig(buffer, format="png", dpi=dpi, pil_kwargs={"compress_level": compress_level})
+        figure.savefig(buffer, format="png", dpi=dpi)
     return buffer.getvalue()
 
 
-def small_png(figure: Figure, dpi: int = 80) -> bytes:
-    """The same in 64 colours: a few ten kilobytes, for pictures that change all the time."""
+def small_png(figure: Figure, dpi: int = DPI, colours: int = 256) -> bytes:
+    """The same in so many colours: a third of the bytes, and sooner done."""
     buffer = io.BytesIO()
     with _drawing:
         figure.set_dpi(dpi)
         canvas: Any = FigureCanvasAgg(figure)
         canvas.draw()
         pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    pixels.quantize(64, method=Image.Quantize.FASTOCTREE).save(buffer, format="png")
+    pixels.quantize(colours, method=Image.Quantize.FASTOCTREE).save(buffer, format="png")
     return buffer.getvalue()

@@ -10,7 +10,7 @@ from typing import Any
 import ipywidgets
 from matplotlib.figure import Figure
 
-from kfcpo_lib.plots.style import png
+from kfcpo_lib.plots.style import small_png
 
 
 class Explorer(ipywidgets.VBox):  # type: ignore[misc]
@@ -50,7 +50,7 @@ class Explorer(ipywidgets.VBox):  # type: ignore[misc]
 
     def _redraw(self, _: Any = None) -> None:
         try:
-            self.picture.value = png(self.draw(**self.values), compress_level=1)
+            self.picture.value = small_png(self.draw(**self.values))
             self._say("")
         except (ValueError, FloatingPointError) as error:
             self._say(str(error))

@@ -20,6 +20,8 @@ CAPTION = (
 )
 BLANK = small_png(Figure(figsize=(0.1, 0.1)), dpi=10)
 """A picture before the first one: browsers complain of none at all."""
+LIVE = (80, 64)
+"""Dots per inch and colours of a picture that changes all the time."""
 MOST_TRACKS = 24
 """Episodes kept in memory."""
 
@@ -40,11 +42,11 @@ class RunView(ipywidgets.VBox):  # type: ignore[misc]
 
     def show_runs(self, runs: Runs, whole: Runs | None = None) -> None:
         """Draw the instruments; see `draw_instruments`."""
-        self.instruments.value = small_png(draw_instruments(runs, whole))
+        self.instruments.value = small_png(draw_instruments(runs, whole), *LIVE)
 
     def show_agents(self, tracks: Mapping[str, Track], step: int) -> None:
         """Draw the agents from above."""
-        self.stage.value = small_png(draw_stage(tracks, step))
+        self.stage.value = small_png(draw_stage(tracks, step), *LIVE)
 
     def say(self, lines: Mapping[str, str]) -> None:
         """A small table beside the agent."""
