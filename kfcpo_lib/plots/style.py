@@ -97,5 +97,5 @@ def small_png(figure: Figure, dpi: int = DPI, colours: int = 256) -> bytes:
         canvas: Any = FigureCanvasAgg(figure)
         canvas.draw()
         pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    pixels.quantize(colours, method=Image.Quantize.FASTOCTREE).save(buffer, format="png")
+    pixels.quantize(colours, method=Image.Quantize.MAXCOVERAGE).save(buffer, format="png")
     return buffer.getvalue()
