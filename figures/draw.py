@@ -119,10 +119,17 @@ def turned_run() -> Figure:
     )
 
 
+def learning_of_rules() -> Figure:
+    """Notebook 09: return and cost of a few rules while they learn SafetyPointGoal1."""
+    rules = rules_of([RUNS / "point_goal"], "SafetyPointGoal1-v0")
+    return rivals.draw_learning(
+        {rule: [learning_record(run) for run in found] for rule, found in sorted(rules.items())}
+    )
+
+
 def return_against_cost() -> Figure:
-    """Notebook 09: where every rule ends on SafetyPointGoal1, after the same number of steps."""
-    studies = [RUNS / name for name in ("point_goal", "point_goal_rivals", "rivals", ".")]
-    rules = rules_of(studies, "SafetyPointGoal1-v0")
+    """Notebook 09: where these rules end, after the same number of steps."""
+    rules = rules_of([RUNS / "point_goal"], "SafetyPointGoal1-v0")
     folders = [folder for found in rules.values() for folder in found]
     common = min(int(learning_record(folder)["env_steps"].iloc[-1]) for folder in folders)
     ends = read_study(folders, until=common).groupby("algorithm")
@@ -200,6 +207,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "07_map": from_scratch.draw_map,
     "07_parts": lambda: from_scratch.draw_parts(parts.read_parts()),
     "08_turned": turned_run,
+    "09_learning": learning_of_rules,
     "09_pareto": return_against_cost,
     "09_luck": lambda: rivals.draw_luck(seeds=3, gap=2.0, spread=4.0),
     "10_map": map_of_the_cost,

@@ -64,7 +64,7 @@ class Draws:
         """Have at least `count` unused pairs."""
         if len(self._pairs) - self.used >= count:
             return
-        more = self._generator.random_sample((2 * count if self._crowd else count, 2))
+        more = self._generator.random_sample((4 * count if self._crowd else count, 2))
         self._pairs = np.concatenate([self._pairs[self.used :], more])
         self._spent, self.used = self._spent + self.used, 0
         # Single numbers come out of a memoryview faster than out of an array, and as floats.
@@ -219,11 +219,10 @@ def _far_tries(crowd: list[Slot], placed: list[Point], draws: Draws) -> list[int
     The power of a point with respect to a circle, its squared distance to the centre less the
     squared radius, is negative inside. One matrix product gives it for all tries and all circles.
     """
-    circles = [
-        (a, b, 1.0, a * a + b * b - square)
-        for (a, b), square in zip(placed, crowd[0].apart, strict=True)
-    ]
+    circles: list[float] = []
+    for (a, b), square in zip(placed, crowd[0].apart, strict=True):
+        circles += (a, b, 1.0, a * a + b * b - square)
     points = draws.in_crowd[:, draws.used : draws.used + TRIES * len(crowd)]
-    lowest_power = np.minimum.reduce(np.array(circles) @ points)
+    lowest_power = np.minimum.reduce(np.array(circles).reshape(-1, 4) @ points)
     far: list[int] = ((lowest_power > -ROUNDING).nonzero()[0] + draws.used).tolist()
     return far
