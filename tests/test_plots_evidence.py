@@ -84,3 +84,14 @@ def test_the_explorer_draws_anew_and_survives_its_ends():
             assert explorer.picture.value != before, name
             assert explorer.message.value == ""
     assert draw_luck(seeds=2, gap=0.0, spread=0.5)
+
+
+def test_of_two_neighbours_the_lower_one_has_its_name_below():
+    ends = {"low": (16.0, 24.1), "high": (16.6, 23.9), "far": (27.0, 53.0), "alone": (16.2, 40.0)}
+    nowhere = (float("nan"), float("nan"))
+    points = {
+        rule: (Point(gain, nowhere), Point(cost, nowhere)) for rule, (gain, cost) in ends.items()
+    }
+    names = {text.get_text(): text for text in draw_pareto(points, 25.0).axes[0].texts}
+    below = {rule for rule in ends if names[rule].xyann[1] < 0}
+    assert below == {"low"}

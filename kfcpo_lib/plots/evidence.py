@@ -1,6 +1,6 @@
 """Figures of results: curves of several seeds, return against cost, intervals; notebook 09."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -97,7 +97,7 @@ def draw_pareto(points: Mapping[str, tuple[Point, Point]], limit: float) -> Figu
         axes.annotate(
             name,
             (cost.value, gain.value),
-            xytext=(8, 8),
+            xytext=(8, -18 if _has_one_above((gain, cost), points.values()) else 8),
             textcoords="offset points",
             fontsize=FONT_SIZE - 1,
         )
@@ -109,6 +109,16 @@ def draw_pareto(points: Mapping[str, tuple[Point, Point]], limit: float) -> Figu
     axes.set_xlim(left, right)
     label(axes, "Up is better, right of the line is not allowed", "cost", "return")
     return figure
+
+
+def _has_one_above(point: tuple[Point, Point], points: Collection[tuple[Point, Point]]) -> bool:
+    """Whether another point stands so close above this one that names above both would meet."""
+    gain, cost = (measure.value for measure in point)
+    gains, costs = ([other[i].value for other in points] for i in (0, 1))
+    return any(
+        0 < g - gain < np.ptp(gains) / 10 and abs(c - cost) < np.ptp(costs) / 5
+        for g, c in zip(gains, costs, strict=True)
+    )
 
 
 def draw_intervals(points: Mapping[str, Point], title: str, unit: str, line: float) -> Figure:
