@@ -119,18 +119,22 @@ def turned_run() -> Figure:
     )
 
 
+def runs_on_point_goal() -> dict[str, list[Path]]:
+    """Rule -> folders of its long trainings on SafetyPointGoal1, a seed each."""
+    return rules_of([RUNS / "point_goal"], "SafetyPointGoal1-v0")
+
+
 def learning_of_rules() -> Figure:
     """Notebook 09: return and cost of a few rules while they learn SafetyPointGoal1."""
-    rules = rules_of([RUNS / "point_goal"], "SafetyPointGoal1-v0")
+    runs = runs_on_point_goal()
     return rivals.draw_learning(
-        {rule: [learning_record(run) for run in found] for rule, found in sorted(rules.items())}
+        {rule: [learning_record(run) for run in found] for rule, found in sorted(runs.items())}
     )
 
 
 def return_against_cost() -> Figure:
     """Notebook 09: where these rules end, after the same number of steps."""
-    rules = rules_of([RUNS / "point_goal"], "SafetyPointGoal1-v0")
-    folders = [folder for found in rules.values() for folder in found]
+    folders = [folder for found in runs_on_point_goal().values() for folder in found]
     common = min(int(learning_record(folder)["env_steps"].iloc[-1]) for folder in folders)
     ends = read_study(folders, until=common).groupby("algorithm")
     points = {

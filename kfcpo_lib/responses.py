@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-import numpy as np
 import pandas as pd
+
+from kfcpo_lib.studies import thin
 
 BLOCK = 5
 """Epochs that are averaged, so that a change is not the noise of single epochs."""
@@ -21,13 +22,12 @@ def responses(record: pd.DataFrame, block: int = BLOCK) -> pd.DataFrame:
         Columns `env_steps` (at the end of the first block), `cost` (in it), `weight` (w_c, mean
         of both), and `return` and `episodic cost`, their changes.
     """
-    whole = record.iloc[: len(record) // block * block]
-    blocks = whole.groupby(np.arange(len(whole)) // block)
-    now = blocks[["return_mean", "episodic_cost_mean", "cost_weight"]].mean()
+    blocks = len(record) // block
+    now = thin(record.iloc[: blocks * block], blocks)
     following = now.shift(-1)
     pairs = pd.DataFrame(
         {
-            "env_steps": blocks["env_steps"].last(),
+            "env_steps": now["env_steps"],
             "cost": now["episodic_cost_mean"],
             "weight": (now["cost_weight"] + following["cost_weight"]) / 2,
             "return": following["return_mean"] - now["return_mean"],

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import parameters_to_vector
 
 from kfcpo_lib.algorithms.surrogates import Surrogates, surrogate_gradients
 from kfcpo_lib.blending import CONFLICT_MODES, blend, cosine, margin_weights
@@ -30,7 +29,7 @@ from kfcpo_lib.policies import GaussianPolicy
 from kfcpo_lib.records import Knobs, Minibatch, UpdateReport
 from kfcpo_lib.rollouts import Batch, minibatches
 from kfcpo_lib.streams import Streams
-from kfcpo_lib.trust_region import adapt_delta, restore, snapshot, trial_step
+from kfcpo_lib.trust_region import adapt_delta, flatten, restore, snapshot, trial_step
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ class State:
                 sampled=settings.sampled_fisher,
                 generator=streams.fisher,
             )
-        zero = torch.zeros_like(parameters_to_vector(policy.parameters()).detach())
+        zero = torch.zeros_like(flatten(policy.parameters()).detach())
         momentum = Surrogates(zero, zero)
         return cls(settings, fisher, settings.delta_start, streams.minibatches, momentum)
 
