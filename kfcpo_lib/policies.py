@@ -107,7 +107,8 @@ class ObservationNormaliser:
     def __call__(self, obs: NDArray[np.float64]) -> NDArray[np.float32]:
         """Normalised observations, shaped as `obs`, in single precision."""
         scaled = (obs - self.mean) / self.std
-        return np.clip(scaled, -self.clip, self.clip).astype(np.float32)
+        clipped = np.minimum(np.maximum(scaled, -self.clip), self.clip)
+        return clipped.astype(np.float32)
 
     def state_dict(self) -> dict[str, Any]:
         """The statistics, as tensors and numbers."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kfcpo_lib.envs.interface import Array, StepResult, VecEnv
+from kfcpo_lib.networks import plain_forward
 from kfcpo_lib.policies import Critics, GaussianPolicy, ObservationNormaliser
 from kfcpo_lib.records import Episode
 
@@ -113,9 +114,9 @@ def collect(
     rollout = Rollout.empty(steps, env)
     seen = normaliser(obs)
     noise = torch.randn(steps, env.num_envs, env.act_dim, generator=generator)
-    std = policy.log_std.exp().cpu()
+    std, mean_of = policy.log_std.exp().cpu(), plain_forward(policy.mean_net)
     for t in range(steps):
-        mean = policy.mean_net(torch.from_numpy(seen).to(policy.log_std.device)).cpu()
+        mean = mean_of(torch.from_numpy(seen).to(policy.log_std.device)).cpu()
         actions = (mean + std * noise[t]).numpy()
         if not np.isfinite(actions).all():
             raise FloatingPointError(_who_is_not_finite(env, seen, actions, episodes.env_steps))
@@ -252,7 +253,9 @@ class EpisodeTracker:
     def step(self, result: StepResult) -> None:
         """Count one step of every environment."""
         self.env_steps += self.num_envs
-        self.running += result.reward, result.cost, np.ones(self.num_envs)
+        self.running[0] += result.reward
+        self.running[1] += result.cost
+        self.running[2] += 1
         ended = result.terminated | result.truncated
         for i in np.flatnonzero(ended):
             episode_return, cost, length = (float(number) for number in self.running[:, i])

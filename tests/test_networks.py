@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kfcpo_lib.networks import GRU, make_network, tanh_network
+from kfcpo_lib.networks import GRU, make_network, plain_forward, tanh_network
 from kfcpo_lib.policies import GaussianPolicy
 
 PICTURE, WINDOW = (3, 12, 12), (8, 13)
@@ -101,3 +101,11 @@ def test_first_actions_are_nearly_pure_noise_with_each_network(
 ) -> None:
     policy = GaussianPolicy(shape, 2, (6, 5), generator=generator(), network=kind)
     assert policy(random(4, math.prod(shape))).mean.abs().max() < 0.02  # the last layer is small
+
+
+@pytest.mark.parametrize(("kind", "shape"), [("mlp", (5,)), ("cnn", PICTURE), ("gru", WINDOW)])
+def test_without_modules_the_numbers_are_the_same(kind: str, shape: tuple[int, ...]) -> None:
+    network = make_network(kind, shape, [6, 6, 2], generator())
+    obs = random(20, math.prod(shape))
+    with torch.no_grad():
+        assert torch.equal(plain_forward(network)(obs), network(obs))

@@ -43,17 +43,35 @@ class World:
             if not geom.get("contype", 1) and not geom.get("conaffinity", 1)
         ]
         self.model = compile_lean_world(stock.xml, self.touchless)
+        self._list_bodies(config)
+
+    def _list_bodies(self, config: dict[str, Any]) -> None:
+        """The bodies to place, the agent first, and where `qpos` has those that move freely."""
+        model, kind = self.model, mujoco.mjtObj.mjOBJ_BODY
+        things = {**config["geoms"], **config["free_geoms"]}
+        self._felt = [name for name in things if name not in self.touchless]
+        names = ["agent", *self._felt]
+        self._bodies = np.array([mujoco.mj_name2id(model, kind, name) for name in names])
+        joints = model.body_jntadr[self._bodies]
+        free = model.jnt_type[joints] == int(mujoco.mjtJoint.mjJNT_FREE)
+        self._free = (joints >= 0) & free
+        self._coordinates = model.jnt_qposadr[joints[self._free], None] + np.arange(7)
 
     def place(self, model: Any, data: Any, config: dict[str, Any]) -> None:
         """Put everything where `config` says, and the simulation back to its start.
 
         Gives the model that compiling the XML of `config` would give.
         """
-        agent = np.array([*config["agent_xy"], self.agent_height])
-        _set_pose(model, "agent", agent, config["agent_rot"])
-        for name, thing in {**config["geoms"], **config["free_geoms"]}.items():
-            if name not in self.touchless:
-                _set_pose(model, name, thing["pos"], thing["rot"])
+        things = {**config["geoms"], **config["free_geoms"]}
+        felt = [things[name] for name in self._felt]
+        agent_pos = [*config["agent_xy"], self.agent_height]
+        positions = np.array([agent_pos, *(thing["pos"] for thing in felt)])
+        quats = np.array(
+            [_unit_quat(rot) for rot in (config["agent_rot"], *(thing["rot"] for thing in felt))]
+        )
+        model.body_pos[self._bodies], model.body_quat[self._bodies] = positions, quats
+        starts = np.hstack([positions, quats])[self._free]
+        model.qpos0[self._coordinates] = model.qpos_spring[self._coordinates] = starts
         finish_model(model, data)
 
 
@@ -101,16 +119,10 @@ def finish_model(model: Any, data: Any) -> None:
     mujoco.mj_resetData(model, data)
 
 
-def _set_pose(model: Any, name: str, pos: Array, rot: float) -> None:
-    """Start body `name` at `pos` [3], turned by `rot` radians about the vertical."""
-    body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name)
-    quat = rot2quat(rot)
-    quat /= np.sqrt(quat @ quat)
-    model.body_pos[body], model.body_quat[body] = pos, quat
-    joint = model.body_jntadr[body]
-    if joint >= 0 and model.jnt_type[joint] == int(mujoco.mjtJoint.mjJNT_FREE):
-        start = model.jnt_qposadr[joint]
-        model.qpos0[start : start + 7] = model.qpos_spring[start : start + 7] = (*pos, *quat)
+def _unit_quat(rot: float) -> Array:
+    """[4] a turn by `rot` radians about the vertical, of length 1 as the compiler makes it."""
+    quat: Array = rot2quat(rot)
+    return np.asarray(quat / np.sqrt(quat @ quat))
 
 
 def _drop_visuals(node: Any) -> None:
