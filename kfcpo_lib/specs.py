@@ -76,6 +76,8 @@ def read_spec(path: str | Path) -> Spec:
 def plan(content: Mapping[str, Any]) -> Spec:
     """The runs of a spec: configurations x grid x seeds, every one of them checked.
 
+    All runs of a seed come before those of the next, so that a part of a sweep compares alike.
+
     Raises:
         ValueError: names what is wrong, and what is allowed.
     """
@@ -85,9 +87,9 @@ def plan(content: Mapping[str, Any]) -> Spec:
     configurations = _configurations(content)
     runs = tuple(
         _planned(name, common | settings, dict(zip(grid, values, strict=True)), seed)
+        for seed in _seeds(content)
         for name, settings in configurations.items()
         for values in itertools.product(*grid.values())
-        for seed in _seeds(content)
     )
     _check_run_names(run.name for run in runs)
     episodes = content.get("evaluation_episodes", 100)

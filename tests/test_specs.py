@@ -24,6 +24,8 @@ def test_the_example_of_the_documentation_is_read_as_it_says() -> None:
     assert spec.evaluation_episodes == 100
     named = {run.name: run for run in spec.runs}
     assert len(named) == 2 * 2 * 3
+    seeds = [run.config.seed for run in spec.runs]
+    assert seeds == sorted(seeds)  # a part of the sweep compares alike
     run = named["kfcpo_margin_lambda=0.5_2"]
     assert (run.configuration, run.choices) == ("kfcpo", {"margin_lambda": 0.5})
     expected = {"env_id": "SafetyPointGoal1-v0", "margin_lambda": 0.5, "rule": {"damping": 0.02}}
