@@ -12,6 +12,7 @@ from kfcpo_lib.plots.evidence import (
     draw_luck,
     draw_misleading,
     draw_pareto,
+    draw_tasks,
 )
 from kfcpo_lib.plots.style import png
 from kfcpo_lib.widgets.evidence import luck_explorer
@@ -57,6 +58,15 @@ def test_return_against_cost_tells_safe_from_unsafe_by_shape(interval):
     markers = [container[0].get_marker() for container in figure.axes[0].containers]
     assert markers == ["o", "X"]
     assert {text.get_text() for text in figure.axes[0].texts} == set(points)
+    assert png(figure)
+
+
+@pytest.mark.parametrize("tasks", [["one"], ["one", "two", "three"]])
+def test_every_task_has_a_panel_with_its_rules(tasks):
+    points = {name: {f"rule of {name}": (Point(1.0, NONE), Point(2.0, NONE))} for name in tasks}
+    figure = draw_tasks(points, 25.0)
+    assert [axes.get_title() for axes in figure.axes] == tasks
+    assert [axes.texts[0].get_text() for axes in figure.axes] == [f"rule of {n}" for n in tasks]
     assert png(figure)
 
 

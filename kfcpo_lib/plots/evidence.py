@@ -82,6 +82,23 @@ def draw_pareto(points: Mapping[str, tuple[Point, Point]], limit: float) -> Figu
         limit: the cost limit.
     """
     figure, axes = new_figure(width=8.5, height=5.0)
+    _return_against_cost(axes, points, limit)
+    label(axes, "Up is better, right of the line is not allowed", "cost", "return")
+    return figure
+
+
+def draw_tasks(tasks: Mapping[str, Mapping[str, tuple[Point, Point]]], limit: float) -> Figure:
+    """`draw_pareto` for several tasks (name -> points), side by side, each on its own axes."""
+    figure, grid = new_figure(1, len(tasks), width=4.6, height=4.4)
+    for axes, (name, points) in zip(np.atleast_1d(grid).flat, tasks.items(), strict=True):
+        _return_against_cost(axes, points, limit)
+        label(axes, name, "cost", "return")
+    return figure
+
+
+def _return_against_cost(
+    axes: Axes, points: Mapping[str, tuple[Point, Point]], limit: float
+) -> None:
     for name, (gain, cost) in points.items():
         safe = cost.value <= limit
         axes.errorbar(
@@ -107,8 +124,6 @@ def draw_pareto(points: Mapping[str, tuple[Point, Point]], limit: float) -> Figu
     axes.axvline(limit, color=LIMIT, linewidth=2)
     axes.axvspan(limit, right, color=COST, alpha=0.08)
     axes.set_xlim(left, right)
-    label(axes, "Up is better, right of the line is not allowed", "cost", "return")
-    return figure
 
 
 def _has_one_above(point: tuple[Point, Point], points: Collection[tuple[Point, Point]]) -> bool:
