@@ -41,7 +41,7 @@ from kfcpo_lib.plots.learning import save_learning_curves
 from kfcpo_lib.plots.style import png
 from kfcpo_lib.recordings import Recording
 from kfcpo_lib.studies import learning_record, read_study, rules_of
-from kfcpo_lib.tracks import watch
+from kfcpo_lib.tracks import middle_world, watch
 from kfcpo_lib.widgets import policy_gradients
 from kfcpo_lib.widgets.cmdps import draw_ascent_at, draw_front_at, flooded_town
 from kfcpo_lib.widgets.kfac import draw_drift
@@ -93,9 +93,13 @@ def policies_of_the_town() -> Figure:
 
 def two_agents() -> Figure:
     """Notebook 00: an unconstrained agent beside one that was told of a limit."""
-    agents = {"unconstrained (TRPO)": "trpo", "told of a limit (KFCPO)": "kfcpo"}
-    tracks = {name: watch(RUNS / "rivals" / run)[0] for name, run in agents.items()}
-    return start.draw_agents(tracks, until=600)
+    agents = {
+        "unconstrained (TRPO)": "point_goal/trpo_0",
+        "told of a limit (KFCPO)": "point_goal_long/kfcpo_0",
+    }
+    tracks = {name: watch(RUNS / run, worlds=20) for name, run in agents.items()}
+    world = middle_world(*tracks.values())
+    return start.draw_agents({name: played[world] for name, played in tracks.items()}, until=600)
 
 
 def four_controllers() -> Figure:

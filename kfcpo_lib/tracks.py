@@ -1,5 +1,6 @@
 """Watching a trained agent: where it goes, what it earns, what it pays."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,6 +113,12 @@ def watch(
     """
     with closing(Stage(load_policy(run, name)[2], worlds, seed)) as stage:
         return stage.play(run, name, actions=actions, steps=steps)
+
+
+def middle_world(ones: Sequence[Track], others: Sequence[Track]) -> int:
+    """The world in which two agents' costs differ neither much nor little: the middle of them."""
+    more = [one.cost.sum() - other.cost.sum() for one, other in zip(ones, others, strict=True)]
+    return int(np.argsort(more, kind="stable")[len(more) // 2])
 
 
 def _track(layouts: list[dict[str, Any]], reward: Array, cost: Array, i: int) -> Track:

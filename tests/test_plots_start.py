@@ -10,7 +10,7 @@ from kfcpo_lib.plots.style import png
 from kfcpo_lib.policies import GaussianPolicy, ObservationNormaliser
 from kfcpo_lib.records import TrainConfig
 from kfcpo_lib.runs import RunWriter
-from kfcpo_lib.tracks import Track, watch
+from kfcpo_lib.tracks import Track, middle_world, watch
 
 
 def a_track(steps=4, hurt=True):
@@ -29,6 +29,13 @@ def test_agents_draw(until):
 
 def test_goals_reached_are_counted():
     assert a_track().goals_reached.tolist() == [2]
+
+
+def test_the_middle_world_is_the_one_with_the_median_difference():
+    costs = [(30.0, 10.0), (5.0, 5.0), (8.0, 1.0), (0.0, 9.0), (7.0, 4.0)]
+    ones, others = ([a_track(1, hurt=cost) for cost in agent] for agent in zip(*costs, strict=True))
+    assert middle_world(ones, others) == 4
+    assert middle_world(ones[:1], others[:1]) == 0
 
 
 def test_the_others_draw():
