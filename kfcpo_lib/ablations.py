@@ -8,7 +8,7 @@ with the spec, the versions and the revisions of the code that made them.
 import itertools
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from kfcpo_lib.controllers import MarginAware, ShoreWalk, simulate
 from kfcpo_lib.evidence import Interval, bootstrap_interval, difference_interval, mean
-from kfcpo_lib.runs import read_config, write_whole
-from kfcpo_lib.specs import plan, read_spec
+from kfcpo_lib.runs import provenance, read_config, write_whole
+from kfcpo_lib.specs import grid_values, plan, read_spec
 from kfcpo_lib.studies import learning_record, thin
 from kfcpo_lib.sweeps import write_results
 
@@ -64,9 +64,9 @@ class Kept:
 
     @property
     def common_seeds(self) -> int:
-        """How many seeds every planned setting has."""
-        counts = self._counts()
-        return int(counts.min()) if len(counts) == self.planned else 0
+        """How many seeds all planned settings share."""
+        found = [set(rows["seed"]) for _, rows in self.results.groupby(self.settings)]
+        return len(set.intersection(*found)) if len(found) == self.planned else 0
 
     def _counts(self) -> pd.Series:
         return self.results.groupby(self.settings)["seed"].nunique()
@@ -74,8 +74,7 @@ class Kept:
     @property
     def settings(self) -> list[str]:
         """The columns that tell the settings of the sweep apart."""
-        columns = list(self.results.columns)
-        return columns[1 : columns.index("algorithm")]
+        return ["configuration", *grid_values(self.spec)]
 
     def rows(self, **chosen: Any) -> pd.DataFrame:
         """The rows of `results` of one setting, in the order of the seeds.
@@ -108,11 +107,11 @@ def keep_sweep(spec_file: str | Path, out: str | Path, folder: str | Path) -> Pa
     table = write_results(read_spec(spec_file), out)
     if table.empty:
         raise ValueError(f"no run of {spec_file} is finished in {out}")
-    configs = [read_config(Path(out) / run) for run in table["run"]]
+    origins = [one for run in table["run"] for one in provenance(read_config(Path(out) / run))]
     about = {
         "spec": tomllib.loads(Path(spec_file).read_text(encoding="utf-8")),
-        "versions": configs[0]["versions"],
-        "git_revisions": sorted({str(config["git_revision"]) for config in configs}),
+        "versions": _distinct(origin["versions"] for origin in origins),
+        "git_revisions": sorted({str(origin["git_revision"]) for origin in origins}),
     }
     name = Path(folder) / Path(spec_file).stem
     name.parent.mkdir(parents=True, exist_ok=True)
@@ -121,6 +120,12 @@ def keep_sweep(spec_file: str | Path, out: str | Path, folder: str | Path) -> Pa
     write_whole(name.with_suffix(".json"), (json.dumps(about, indent=2) + "\n").encode())
     write_whole(name.with_suffix(".csv"), _csv(table))
     return name.with_suffix(".csv")
+
+
+def _distinct(versions: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Package -> its version; several, if the runs had several."""
+    table = pd.DataFrame(versions).astype(str)
+    return {str(name): ", ".join(sorted(set(column))) for name, column in table.items()}
 
 
 def _curve(run: Path) -> pd.DataFrame:
@@ -237,7 +242,8 @@ def shore_map(seeds: int = 10, epochs: int = 60) -> Kept:
         _shore_row(margin_lambda, k, seed, epochs)
         for margin_lambda, k, seed in itertools.product(LAMBDAS, KS, range(seeds))
     ]
-    spec = {"seeds": list(range(seeds)), "common": {"env_id": "shore walk"}}
+    grid = {"margin_lambda": list(LAMBDAS), "steepness_k": list(KS)}
+    spec = {"seeds": list(range(seeds)), "common": {"env_id": "shore walk"}, "grid": grid}
     return Kept(pd.DataFrame(rows), pd.DataFrame(), spec, len(LAMBDAS) * len(KS))
 
 
@@ -247,9 +253,9 @@ def _shore_row(margin_lambda: float, k: float, seed: int, epochs: int) -> dict[s
     costs, weights = trace.settled(), np.array(trace.cost_weight[epochs // 2 :])
     return {
         "run": f"shore_margin_lambda={margin_lambda}_steepness_k={k}_{seed}",
+        "configuration": "shore",
         "margin_lambda": margin_lambda,
         "steepness_k": k,
-        "algorithm": "kfcpo",
         "seed": seed,
         "cost_limit": controller.cost_limit,
         "sampled_return": walk.episodic_return(trace.theta[-1]),

@@ -169,6 +169,8 @@ class LiveTraining:
         if checkpoint["epoch"] >= config.epochs:
             raise ValueError(f"{folder} is finished: it has its {config.total_steps:,} steps")
         knobs, epoch = Knobs(**checkpoint["knobs"]), checkpoint["epoch"]
+        if self.config is not None and Path(str(self.config.run_dir)) == Path(folder):
+            knobs = self.knobs  # turned since, perhaps
         self._launch("resume", config, knobs, epochs_allowed=None, epoch=epoch)
 
     def go(self) -> None:

@@ -128,14 +128,20 @@ def store_evaluation(
 
     A row an episode: `actions, env_steps` (how long the policy had been trained),
     `episode_return, episode_cost`. The file appears in one piece.
+
+    Raises:
+        ValueError: if there is no readable policy, or if it changes meanwhile.
     """
+    trained = read_policy(run)["env_steps"]
     tables = []
     for actions in ACTIONS:
         result = evaluate(run, episodes, actions, env_threads=env_threads)
         columns = {"episode_return": result.returns, "episode_cost": result.costs}
         tables.append(pd.DataFrame({"actions": actions} | columns))
     table = pd.concat(tables)
-    table.insert(1, "env_steps", read_policy(run)["env_steps"])
+    table.insert(1, "env_steps", trained)
+    if read_policy(run)["env_steps"] != trained:
+        raise ValueError(f"{run} is being trained: its policy changed while it was evaluated")
     write_whole(Path(run) / "evaluation.csv", table.to_csv(index=False).encode())
 
 

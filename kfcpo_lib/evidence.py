@@ -90,11 +90,16 @@ def improvement_interval(
 def ratio_interval(
     ours: Array, theirs: Array, *, confidence: float = 0.95, resamples: int = 2_000, seed: int = 0
 ) -> Interval:
-    """Percentile interval of mean(ours) / mean(theirs), for claims such as "50 % more return"."""
+    """Percentile interval of mean(ours) / mean(theirs), for claims such as "50 % more return".
+
+    NaN unless all of `theirs` are positive: a ratio to a number near zero, or below, says nothing.
+    """
 
     def ratio(x: Array, y: Array, axis: int) -> Any:
         return np.mean(x, axis=axis) / np.mean(y, axis=axis)
 
+    if np.min(theirs, initial=np.inf) <= 0:
+        return Interval(np.nan, np.nan)
     return _bootstrap([ours, theirs], ratio, confidence, resamples, seed)
 
 
@@ -186,13 +191,14 @@ def safety_numbers(record: pd.DataFrame) -> dict[str, float]:
     """
     sums = record[list(COUNTS)].sum()
     return {
-        "epochs_within": _share(sums["epochs_within"], sums["epochs"]),
-        "episodes_within": _share(sums["episodes_within"], sums["episodes"]),
+        "epochs_within": share(sums["epochs_within"], sums["epochs"]),
+        "episodes_within": share(sums["episodes_within"], sums["episodes"]),
         "violations": int(sums["episodes"] - sums["episodes_within"]),
-        "training_cost": _share(sums["cost_sum"], sums["episodes"]),
+        "training_cost": share(sums["cost_sum"], sums["episodes"]),
         "excess": float(sums["excess"] / 1e6),
     }
 
 
-def _share(part: float, whole: float) -> float:
+def share(part: float, whole: float) -> float:
+    """part / whole; NaN if there is no whole."""
     return float(part / whole) if whole else np.nan

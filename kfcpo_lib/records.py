@@ -237,18 +237,28 @@ _COUNTS: dict[str, tuple[int, int | None]] = {
     "kl_halving": (0, None),
 }
 """Lowest and highest value of the whole numbers."""
-_POSITIVE = ("a positive finite number", lambda x: x > 0)
-_NUMBERS: dict[str, tuple[str, Callable[[float], bool]]] = {
-    "cost_limit": _POSITIVE,
+Allowed = tuple[str, Callable[[float], bool]]
+"""What numbers a setting takes, in words and as a test."""
+POSITIVE: Allowed = ("a positive finite number", lambda x: x > 0)
+NOT_NEGATIVE: Allowed = ("a finite number of at least 0", lambda x: x >= 0)
+_NUMBERS: dict[str, Allowed] = {
+    "cost_limit": POSITIVE,
     "margin_lambda": ("in (0, 1]", lambda x: 0 < x <= 1),
-    "steepness_k": _POSITIVE,
-    "kl_limit": _POSITIVE,
+    "steepness_k": POSITIVE,
+    "kl_limit": POSITIVE,
     "log_std_start": ("a finite number", lambda x: True),
     "discount": ("in [0, 1)", lambda x: 0 <= x < 1),
     "gae_lambda": ("in [0, 1]", lambda x: 0 <= x <= 1),
-    "critic_learning_rate": _POSITIVE,
+    "critic_learning_rate": POSITIVE,
 }
 """What is allowed of the other numbers."""
+
+
+def check_number(name: str, value: Any, allowed: Allowed) -> None:
+    """Raise a ValueError unless the setting is a finite number that is allowed."""
+    words, inside = allowed
+    if not _is_finite(value) or not inside(value):
+        raise ValueError(f"{name} must be {words}, got {value!r}")
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -258,9 +268,7 @@ def _checked(name: str, value: Any) -> Any:
     if name in _COUNTS:
         return _integer(name, value, *_COUNTS[name])
     if name in _NUMBERS:
-        allowed, inside = _NUMBERS[name]
-        if not _is_finite(value) or not inside(value):
-            raise ValueError(f"{name} must be {allowed}, got {value!r}")
+        check_number(name, value, _NUMBERS[name])
         return float(value)
     if name == "hidden_sizes":
         if not isinstance(value, list | tuple):

@@ -1,5 +1,6 @@
 """From acting to learning data: rollouts, advantages, finished episodes."""
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
@@ -85,12 +86,14 @@ class Batch:
 def minibatches(
     size: int, minibatch: int, generator: torch.Generator, passes: int = 1
 ) -> Iterator[Tensor]:
-    """Random disjoint index sets that cover 0 .. size - 1, each of `minibatch` (the last less).
+    """Random disjoint index sets that cover 0 .. size - 1, each of `minibatch` or a few less.
 
-    Every pass draws a new order.
+    What does not divide is spread over all of them: a small rest would be mostly noise. Every
+    pass draws a new order.
     """
+    parts = math.ceil(size / minibatch)
     for _ in range(passes):
-        yield from torch.randperm(size, generator=generator).split(minibatch)
+        yield from torch.randperm(size, generator=generator).tensor_split(parts)
 
 
 @torch.no_grad()

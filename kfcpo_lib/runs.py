@@ -120,7 +120,24 @@ class RunWriter:
                 self._cut_back(name)
             except OSError as error:
                 raise self._failure(name, error) from error
-        self._write("config.json", _config_json(config))
+        self._write("config.json", self._config_json(config))
+
+    def _config_json(self, config: TrainConfig) -> bytes:
+        """The settings, and what made the run; if it is resumed by something else, that too."""
+        settings = config_to_dict(config)
+        settings.pop("run_dir")
+        present = {"versions": versions(), "git_revision": git_revision()}
+        content: dict[str, Any] = {"settings": settings} | present
+        if self.epoch:
+            stored = read_config(self.folder)
+            made_by = provenance(stored)
+            content |= {name: stored.get(name) for name in present}
+            if all(made_by[-1].get(name) == present[name] for name in present):
+                resumed = made_by[1:]
+            else:
+                resumed = [*made_by[1:], {"after_epoch": self.epoch} | present]
+            content |= {"resumed": resumed} if resumed else {}
+        return (json.dumps(content, indent=2) + "\n").encode()
 
     def append(self, report: EpochReport) -> None:
         """Add one epoch to the tables. It counts once the checkpoint after it is written."""
@@ -417,11 +434,10 @@ def _read_table(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def _config_json(config: TrainConfig) -> bytes:
-    settings = config_to_dict(config)
-    settings.pop("run_dir")
-    content = {"settings": settings, "versions": versions(), "git_revision": git_revision()}
-    return (json.dumps(content, indent=2) + "\n").encode()
+def provenance(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """`versions` and `git_revision` of all that made a run, from its `config.json`: the first, and
+    each other one that it was resumed with."""
+    return [config, *config.get("resumed", [])]
 
 
 def versions() -> dict[str, str]:

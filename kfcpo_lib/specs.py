@@ -83,7 +83,7 @@ def plan(content: Mapping[str, Any]) -> Spec:
     """
     _check_names(content, KEYS, "a spec")
     common = _settings(content, "common")
-    grid = _grid(content)
+    grid = grid_values(content)
     configurations = _configurations(content)
     runs = tuple(
         _planned(name, common | settings, dict(zip(grid, values, strict=True)), seed)
@@ -110,14 +110,14 @@ def _configurations(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     tables = _table(content, "configurations") or {"run": {}}
     configurations = {name: _settings(tables, name) for name in tables}
     for name, settings in configurations.items():
-        both = [setting for setting in settings if setting in _grid(content)]
+        both = [setting for setting in settings if setting in grid_values(content)]
         if both:
             raise ValueError(f"{', '.join(both)} stands in [grid] and in [configurations.{name}]")
     return configurations
 
 
-def _grid(content: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Setting -> its values."""
+def grid_values(content: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Setting -> its values, of the grid of a spec."""
     grid = _settings(content, "grid")
     for setting, values in grid.items():
         if not isinstance(values, list) or not values:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from kfcpo_lib.evaluation import ACTIONS, store_evaluation, stored_evaluation
-from kfcpo_lib.evidence import COUNTS, count_episodes, safety_numbers
+from kfcpo_lib.evidence import COUNTS, count_episodes, safety_numbers, share
 from kfcpo_lib.runs import (
     read_config,
     read_episodes,
@@ -103,8 +103,9 @@ def summary(run: str | Path, until: int | None = None) -> dict[str, Any]:
         and the same for mean actions, of the stored evaluation (NaN without one, or with `until`);
         `final_return` and `final_cost`, means over the last tenth of the training; and
         `evidence.safety_numbers`. Over the second half of the training: `rollback_share` of the
-        steps that were undone, and the weight's mean and standard deviation over the epochs,
-        `cost_weight` and `weight_spread`.
+        steps that were undone, and the weight's mean and standard deviation over the rows of
+        `progress.csv`, `cost_weight` and `weight_spread`: of a stored run these are blocks of
+        epochs, which vary less than epochs do.
     """
     settings, record = read_config(run)["settings"], learning_record(run)
     if until is not None:
@@ -115,14 +116,14 @@ def summary(run: str | Path, until: int | None = None) -> dict[str, Any]:
         row |= _evaluation_scores(run, actions, known=until is None and is_evaluated(run))
     last = record[record["env_steps"] > (1 - FINAL_SHARE) * record["env_steps"].iloc[-1]]
     row["final_return"] = last["return_mean"].mean()
-    row["final_cost"] = last["cost_sum"].sum() / max(last["episodes"].sum(), 1)
+    row["final_cost"] = share(last["cost_sum"].sum(), last["episodes"].sum())
     return row | safety_numbers(record) | _update_numbers(record)
 
 
 def _update_numbers(record: pd.DataFrame) -> dict[str, float]:
     late = record[record["env_steps"] > record["env_steps"].iloc[-1] / 2]
     return {
-        "rollback_share": late["rollbacks"].sum() / max(late["minibatches"].sum(), 1),
+        "rollback_share": share(late["rollbacks"].sum(), late["minibatches"].sum()),
         "cost_weight": late["cost_weight"].mean(),
         "weight_spread": late["cost_weight"].std(ddof=0),
     }

@@ -81,8 +81,14 @@ def jobs_of(spec: Spec, out: str | Path) -> list[Job]:
 
 
 def is_finished(job: Job) -> bool:
-    """Whether the run has all its epochs, and an evaluation of the policy that came out."""
-    return is_trained(job) and is_evaluated(job.folder, job.episodes)
+    """Whether the run has all its epochs, and an evaluation of the policy that came out.
+
+    A damaged folder is not finished; what is wrong with it is said when it is carried out.
+    """
+    try:
+        return is_trained(job) and is_evaluated(job.folder, job.episodes)
+    except ValueError:
+        return False
 
 
 def is_trained(job: Job) -> bool:

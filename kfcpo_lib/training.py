@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from kfcpo_lib.envs.interface import Array, VecEnv
 from kfcpo_lib.policies import Critics, GaussianPolicy, ObservationNormaliser
 from kfcpo_lib.records import EpochReport, Knobs, Minibatch, TrainConfig, UpdateReport
 from kfcpo_lib.rollouts import EpisodeTracker, Rollout, collect, make_batch
-from kfcpo_lib.runs import RunWriter, to_arrays, to_tensors
+from kfcpo_lib.runs import RunWriter, read_checkpoint, to_arrays, to_tensors
 from kfcpo_lib.streams import Streams
 
 SEEDS_PER_RUN = 10_000
@@ -43,7 +44,8 @@ def train(
         config: every setting of the run.
         knobs: lambda, k, the KL limit and the cost limit; may be changed between epochs. A
             change takes effect at the next epoch and stands in that epoch's report.
-        resume: continue the run in `config.run_dir` from its checkpoint, to the same numbers.
+        resume: continue the run in `config.run_dir` from its checkpoint, to the same numbers;
+            only stock environments, which cannot be saved, begin new episodes.
 
     Raises:
         ValueError: at the call, on an unknown name, a bad setting or a checkpoint that does not
@@ -73,7 +75,7 @@ def _epochs(config: TrainConfig, knobs: Knobs | None, resume: bool) -> Iterator[
     is dropped before its first epoch closes what it opened.
     """
     with contextlib.ExitStack() as opened:
-        training = Training.start(config)
+        training = Training.start(config, _epochs_without_environments(config) if resume else 0)
         opened.callback(training.env.close)
         writer = None
         if config.run_dir is not None:
@@ -87,6 +89,14 @@ def _epochs(config: TrainConfig, knobs: Knobs | None, resume: bool) -> Iterator[
         except FloatingPointError as error:
             safe = f"; {writer.folder} is safe up to epoch {writer.epoch}" if writer else ""
             raise FloatingPointError(f"{error}{safe}") from error
+
+
+def _epochs_without_environments(config: TrainConfig) -> int:
+    """Epochs of the run to resume if its checkpoint has no environments (stock ones), else 0."""
+    if not (Path(str(config.run_dir)) / "checkpoint.pt").exists():
+        return 0
+    stored = read_checkpoint(str(config.run_dir))
+    return int(stored["epoch"]) if stored.get("env") is None else 0
 
 
 def _continue(training: "Training", writer: RunWriter, knobs: Knobs | None) -> Knobs | None:
@@ -139,10 +149,10 @@ class Training:
     """Last epochs in a row whose rollout was not finite."""
 
     @classmethod
-    def start(cls, config: TrainConfig) -> "Training":
-        """New networks and freshly reset environments."""
+    def start(cls, config: TrainConfig, fresh_after: int = 0) -> "Training":
+        """New networks and freshly reset environments: after each number of epochs other ones."""
         streams = Streams.of_seed(config.seed)
-        first_seed = SEEDS_PER_RUN * config.seed
+        first_seed = SEEDS_PER_RUN * config.seed + fresh_after * config.num_envs % SEEDS_PER_RUN
         threads = config.env_threads
         env = make_vec_env(config.env_id, config.num_envs, first_seed, num_threads=threads)
         sizes, device = config.hidden_sizes, torch.device(config.device)
@@ -180,6 +190,7 @@ class Training:
             "rule": self.rule_state.state_dict(),
             "streams": self.streams.state_dict(),
             "env": to_tensors(self.env.state()),
+            "simulator_errors": self.env.simulator_errors,
             "obs": to_tensors(self.obs),
             "episodes": to_tensors(self.episodes.state_dict()),
         }
@@ -195,6 +206,7 @@ class Training:
         self.rule_state.load_state_dict(state["rule"])
         episodes = to_arrays(state["episodes"])
         if state["env"] is None:
+            self.env.simulator_errors = state["simulator_errors"]
             fresh = self.episodes.state_dict()
             episodes |= {name: fresh[name] for name in ("running", "shortened")}
         else:

@@ -196,6 +196,20 @@ def test_a_grid_has_only_the_seeds_that_all_its_places_have() -> None:
     np.testing.assert_allclose(values, expected)
 
 
+def test_a_grid_of_rules_and_seeds_that_nobody_shares() -> None:
+    rows = [
+        {"run": f"{rule}_{seed}", "configuration": "run", "algorithm": rule, "seed": seed}
+        for rule, seed in (("cpo", 0), ("cpo", 1), ("ppo", 1), ("ppo", 2), ("trpo", 1))
+    ]
+    spec = {"seeds": [0, 1, 2], "common": {"env_id": "PointMass-v0"}}
+    spec["grid"] = {"algorithm": ["cpo", "ppo", "trpo"]}
+    kept = Kept(pd.DataFrame(rows), pd.DataFrame(), spec, 3)
+    assert kept.settings == ["configuration", "algorithm"]
+    assert kept.seeds == "1 to 2 of 3 seeds"
+    assert kept.common_seeds == 1
+    assert Kept(kept.results.iloc[:4].query("seed != 1"), kept.curves, spec, 2).common_seeds == 0
+
+
 def test_on_the_shore_lambda_sets_the_cost_and_k_the_swing_of_the_weight() -> None:
     kept = shore_map(seeds=3)
     assert (kept.seeds, kept.common_seeds, kept.task) == ("3 of 3 seeds", 3, "shore walk")

@@ -228,10 +228,12 @@ def test_steered_training_gives_the_numbers_of_the_loop(
     training.turn(margin_lambda=0.5, steepness_k=1.0)
     training.step()
     reach(training, "paused")
+    training.turn(kl_limit=0.02)  # while paused, and no epoch follows that would save it
     training.stop()
     reach(training, "stopped")
     training.close()
     assert threading.active_count() == threads
+    training.turn(cost_limit=9.0)
     training.resume(tmp_path / "live")
     assert training.knobs.margin_lambda == 0.5 and training.epoch == 2
     reach(training, "finished")
@@ -241,6 +243,8 @@ def test_steered_training_gives_the_numbers_of_the_loop(
     for report in train(plain, knobs):
         if report.epoch == 1:
             knobs.margin_lambda, knobs.steepness_k = 0.5, 1.0
+        if report.epoch == 2:
+            knobs.kl_limit, knobs.cost_limit = 0.02, 9.0
     assert content(tmp_path / "live") == content(tmp_path / "plain")
 
 

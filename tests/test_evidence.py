@@ -122,6 +122,11 @@ def test_the_interval_of_a_ratio_is_that_of_all_possible_resamples() -> None:
     assert np.isnan(ratio_interval(x, np.array([1.0]))).all()
 
 
+@pytest.mark.parametrize("theirs", [[1.0, 0.0, 2.0], [1.2, -0.4, 0.1], [-1.0, -1.1, -0.9]])
+def test_a_ratio_to_nothing_or_less_has_no_interval(theirs: list[float]) -> None:
+    assert np.isnan(ratio_interval(np.array([1.0, 2.0, 3.0]), np.array(theirs))).all()
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(("seeds", "lowest", "highest"), [(5, 0.78, 0.90), (40, 0.91, 0.97)])
 def test_intervals_cover_the_truth_as_often_as_they_say(

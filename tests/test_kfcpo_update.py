@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kfcpo_lib.algorithms import kfcpo
+from kfcpo_lib.algorithms.surrogates import Surrogates
 from kfcpo_lib.blending import CONFLICT_MODES
 from kfcpo_lib.fisher import ConjugateGradientFisher, exact_fisher
 from kfcpo_lib.gaussians import mean_kl
@@ -387,6 +388,15 @@ def test_a_state_from_a_checkpoint_continues_to_the_same_bits(momentum: float) -
         kfcpo.update(one, batch, 22.0, Knobs(), its_state)
     assert torch.equal(numbers(policy), numbers(twin))
     assert state.delta == twin_state.delta
+
+
+def test_a_checkpoint_goes_to_the_device_of_the_policy() -> None:
+    """Checkpoints are read on the processor; `meta` stands in for a graphics card."""
+    _, _, stored = updated(momentum=0.9)
+    state = state_of(GaussianPolicy(OBS_DIM, ACT_DIM, HIDDEN).double(), momentum=0.9)
+    state.momentum = Surrogates(*(gradient.to("meta") for gradient in state.momentum))
+    state.load_state_dict(stored.state_dict())
+    assert {gradient.device.type for gradient in state.momentum} == {"meta"}
 
 
 def test_conjugate_gradient_takes_the_place_of_kfac() -> None:

@@ -625,13 +625,11 @@ def test_a_step_beyond_the_trust_region_is_cut_to_its_boundary() -> None:
     batch = replace(small_batch(policy), episode_length=0.1)  # c = 150, far out of reach
     rule, state = fresh("pcpo", policy)
     report = rule.update(policy, batch, 40.0, Knobs(kl_limit=0.01), state)
-    assert (
-        squared_length(
-            Scalars(*(report.extra[n] for n in "qrsc"), 0.01),  # type: ignore[call-arg]
-            Step(report.extra["alpha"], report.extra["beta"]),
-        )
-        > 100 * 0.02
-    )
+    scalars = Scalars(*(report.extra[n] for n in "qrsc"), 0.01)  # type: ignore[call-arg]
+    asked, reported = rule.coefficients(scalars), Step(report.extra["alpha"], report.extra["beta"])
+    assert squared_length(scalars, asked) > 100 * 0.02
+    assert squared_length(scalars, reported) == pytest.approx(0.02)
+    assert reported.alpha / reported.beta == pytest.approx(asked.alpha / asked.beta)
     assert 0.2 * 0.01 < report.kl <= 0.01
 
 
@@ -684,6 +682,16 @@ def test_settings_are_checked() -> None:
         ("ppo", {"passes": 0}),
         ("cup", {"projection_learning_rate": 0.0}),
         ("p3o", {"unknown": 1}),
+        ("p3o", {"kappa": 0.0}),
+        ("cpo", {"margin_rate": -0.1}),
+        ("pcpo", {"margin_rate": math.nan}),
+        ("crpo", {"tolerance": -1.0}),
+        ("trpo_lag", {"multiplier_start": -0.1}),
+        ("trpo_lag", {"multiplier_learning_rate": 0.0}),
+        ("ppo_lag", {"multiplier_start": -0.1}),
+        ("ppo_lag", {"multiplier_learning_rate": -1.0}),
+        ("cup", {"multiplier_upper": -1.0}),
+        ("cup", {"cost_factor": -5.0}),
     ]
     for algorithm, settings in bad:
         with pytest.raises(ValueError):

@@ -283,8 +283,9 @@ def test_equal_rewards_do_not_divide_by_zero() -> None:
 def test_minibatches_are_disjoint_and_cover(size: int, minibatch: int, seed: int) -> None:
     parts = list(minibatches(size, minibatch, torch.Generator().manual_seed(seed)))
     assert sorted(torch.cat(parts).tolist()) == list(range(size))
-    assert {len(part) for part in parts[:-1]} <= {minibatch}
-    assert 1 <= len(parts[-1]) <= minibatch
+    lengths = [len(part) for part in parts]
+    assert max(lengths) <= minibatch and max(lengths) - min(lengths) <= 1
+    assert len(parts) == -(-size // minibatch)
 
 
 def test_minibatches_are_drawn_anew_from_the_generator() -> None:

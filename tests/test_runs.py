@@ -24,6 +24,7 @@ import kfcpo_lib.runs
 from kfcpo_lib import train
 from kfcpo_lib.runs import (
     RunWriter,
+    provenance,
     read_checkpoint,
     read_config,
     read_episodes,
@@ -33,6 +34,7 @@ from kfcpo_lib.runs import (
     read_train_config,
     to_arrays,
     to_tensors,
+    versions,
 )
 
 
@@ -71,6 +73,16 @@ def test_a_run_holds_what_it_promises(finished: Path) -> None:
     assert config["versions"]["torch"] == importlib.metadata.version("torch")
     assert "git_revision" in config
     assert str(finished) not in (finished / "config.json").read_text()
+
+
+def test_a_run_names_all_that_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for steps, revision in enumerate(("first", "first", "second", "third", "third"), start=1):
+        monkeypatch.setattr(kfcpo_lib.runs, "git_revision", lambda revision=revision: revision)
+        list(train(tiny(tmp_path / "run", total_steps=200 * steps), resume=True))
+    config = read_config(tmp_path / "run")
+    assert [origin["git_revision"] for origin in provenance(config)] == ["first", "second", "third"]
+    assert [origin["after_epoch"] for origin in config["resumed"]] == [2, 3]
+    assert all(origin["versions"] == versions() for origin in provenance(config))
 
 
 def test_a_stored_configuration_is_read_back_equal(finished: Path) -> None:

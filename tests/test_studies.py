@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_runs import EPOCH, files, tiny
 
+import kfcpo_lib.evaluation
 import kfcpo_lib.studies
 from kfcpo_lib import train
-from kfcpo_lib.evaluation import evaluate, store_evaluation, stored_evaluation
+from kfcpo_lib.evaluation import Evaluation, evaluate, store_evaluation, stored_evaluation
 from kfcpo_lib.evidence import COUNTS, safety_numbers
 from kfcpo_lib.runs import read_episodes, read_policy, read_progress
 from kfcpo_lib.studies import (
@@ -151,6 +152,31 @@ def test_what_is_missing_or_damaged_is_named(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not an evaluation"):
         is_evaluated(run)
     assert not (tmp_path / "study" / "long_3").exists()
+
+
+def test_an_end_without_a_whole_episode_is_not_a_cost_of_zero(run: Path) -> None:
+    episodes = pd.read_csv(run / "episodes.csv")
+    episodes[episodes["env_steps"] < EPOCHS * EPOCH / 2].to_csv(run / "episodes.csv", index=False)
+    row = summary(run)
+    assert np.isnan(row["final_cost"]) and row["training_cost"] > 0
+
+
+def test_a_policy_that_changes_meanwhile_is_not_evaluated(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = iter([200, 400])
+    monkeypatch.setattr(
+        kfcpo_lib.evaluation, "read_policy", lambda *_: {"env_steps": next(trained)}
+    )
+    monkeypatch.setattr(
+        kfcpo_lib.evaluation,
+        "evaluate",
+        lambda *_, **__: Evaluation("mean", 12.0, np.zeros(1), np.zeros(1)),
+    )
+    before = (run / "evaluation.csv").read_bytes()
+    with pytest.raises(ValueError, match="is being trained: its policy changed"):
+        store_evaluation(run, 1)
+    assert (run / "evaluation.csv").read_bytes() == before
 
 
 def test_a_run_without_a_whole_episode_has_no_violations(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from kfcpo_lib.sweeps import (
     jobs_of,
     local_backend,
     ray_backend,
+    states,
     sweep,
 )
 
@@ -130,6 +131,25 @@ def test_two_sweeps_do_not_work_in_one_folder(copy: Path) -> None:
         lock(file)
         with pytest.raises(BlockingIOError, match="another sweep is at work in"):
             sweep(tiny_spec("kfcpo"), copy, in_this_process)
+
+
+def test_a_damaged_run_does_not_hold_up_the_others(copy: Path) -> None:
+    def one_by_one(jobs: Sequence[Job]) -> Outcomes:
+        for job in jobs:
+            trouble = None
+            try:
+                carry_out(job)
+            except ValueError as error:
+                trouble = str(error)
+            yield [(job, trouble)]
+
+    (copy / "kfcpo_3" / "checkpoint.pt").write_bytes(b"")
+    (copy / "trpo_lag_3" / "evaluation.csv").unlink()
+    spec = tiny_spec(*RULES)
+    [(job, trouble)] = sweep(spec, copy, one_by_one)
+    assert job.folder.name == "kfcpo_3" and "checkpoint.pt is damaged" in str(trouble)
+    assert is_finished(jobs_of(spec, copy)[1])
+    assert "kfcpo_3: 1,200 of 1,200 steps" in states(spec, copy)
 
 
 # ------------------------------------------------------------------------------- local processes

@@ -391,6 +391,25 @@ def test_environments_that_cannot_be_saved_start_new_episodes_after_a_resume(
     assert ends == [(7 * EPOCH, 200)] * 4  # 150 steps before and 200 after, not 150 + 50
 
 
+def test_environments_that_cannot_be_saved_are_other_ones_after_a_resume(
+    spoilt: type[SpoiltPointMass], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoilt.state = lambda self: None  # type: ignore[method-assign, assignment, return-value]
+    make, seeds = kfcpo_lib.training.make_vec_env, []
+
+    def watched(env_id: str, num_envs: int, seed: int, **options: Any) -> Any:
+        seeds.append(seed)
+        env = make(env_id, num_envs, seed, **options)
+        env.simulator_errors = len(seeds)
+        return env
+
+    monkeypatch.setattr(kfcpo_lib.training, "make_vec_env", watched)
+    for epochs in (1, 2, 4):
+        reports = list(train(tiny(tmp_path, total_steps=epochs * EPOCH), resume=True))
+    assert seeds == [0, 4, 8]  # four environments
+    assert reports[-1].simulator_errors == 1  # counted since the run began
+
+
 # ------------------------------------------------------------------------------------------ knobs
 
 

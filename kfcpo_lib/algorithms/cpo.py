@@ -30,7 +30,7 @@ from kfcpo_lib.algorithms.second_order import (
 )
 from kfcpo_lib.algorithms.surrogates import Surrogates
 from kfcpo_lib.policies import GaussianPolicy
-from kfcpo_lib.records import Knobs, UpdateReport
+from kfcpo_lib.records import NOT_NEGATIVE, Knobs, UpdateReport, check_number
 from kfcpo_lib.rollouts import Batch
 from kfcpo_lib.streams import Streams
 
@@ -42,10 +42,14 @@ PARALLEL = 1e-6
 
 @dataclass(frozen=True)
 class Settings(SecondOrderSettings):
-    """CPO's own settings."""
+    """CPO's own settings. Raises ValueError on a value that is not allowed."""
 
     margin_rate: float = 0.0
     """How fast the limit is tightened while the cost is above it, per epoch; see `Margin`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("margin_rate", self.margin_rate, NOT_NEGATIVE)
 
 
 @dataclass

@@ -20,16 +20,20 @@ from kfcpo_lib.algorithms.second_order import (
 )
 from kfcpo_lib.algorithms.surrogates import Surrogates
 from kfcpo_lib.policies import GaussianPolicy
-from kfcpo_lib.records import Knobs, UpdateReport
+from kfcpo_lib.records import NOT_NEGATIVE, Knobs, UpdateReport, check_number
 from kfcpo_lib.rollouts import Batch
 
 
 @dataclass(frozen=True)
 class Settings(SecondOrderSettings):
-    """CRPO's own settings."""
+    """CRPO's own settings. Raises ValueError on a value that is not allowed."""
 
     tolerance: float = 0.0
     """Cost per episode above the limit that still counts as safe."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("tolerance", self.tolerance, NOT_NEGATIVE)
 
 
 State = SecondOrderState

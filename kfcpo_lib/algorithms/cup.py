@@ -16,7 +16,7 @@ from kfcpo_lib.algorithms.multipliers import Multiplier
 from kfcpo_lib.algorithms.surrogates import clipped_gain, likelihood_ratio
 from kfcpo_lib.gaussians import mean_kl
 from kfcpo_lib.policies import GaussianPolicy
-from kfcpo_lib.records import Knobs, UpdateReport
+from kfcpo_lib.records import NOT_NEGATIVE, POSITIVE, Knobs, UpdateReport, check_number
 from kfcpo_lib.rollouts import Batch
 from kfcpo_lib.streams import Streams
 
@@ -37,10 +37,14 @@ class Settings(FirstOrderSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.projection_learning_rate > 0:
-            raise ValueError(
-                f"projection_learning_rate must be positive, got {self.projection_learning_rate!r}"
-            )
+        check_number("multiplier_start", self.multiplier_start, NOT_NEGATIVE)
+        for name in (
+            "multiplier_learning_rate",
+            "multiplier_upper",
+            "cost_factor",
+            "projection_learning_rate",
+        ):
+            check_number(name, getattr(self, name), POSITIVE)
 
 
 @dataclass

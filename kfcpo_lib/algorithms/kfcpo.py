@@ -138,7 +138,8 @@ class State:
         """From the checkpoint."""
         self.fisher.load_state_dict(state["fisher"])
         self.delta = state["delta"]
-        self.momentum = Surrogates(*state["momentum"])
+        pairs = zip(self.momentum, state["momentum"], strict=True)
+        self.momentum = Surrogates(*(stored.to(present) for present, stored in pairs))
 
 
 def update(

@@ -21,17 +21,21 @@ from kfcpo_lib.algorithms.first_order import FirstOrderSettings, FirstOrderState
 from kfcpo_lib.algorithms.second_order import violation
 from kfcpo_lib.algorithms.surrogates import clipped_cost, clipped_gain, likelihood_ratio
 from kfcpo_lib.policies import GaussianPolicy
-from kfcpo_lib.records import Knobs, UpdateReport
+from kfcpo_lib.records import POSITIVE, Knobs, UpdateReport, check_number
 from kfcpo_lib.rollouts import Batch
 
 
 @dataclass(frozen=True)
 class Settings(FirstOrderSettings):
-    """P3O's own settings."""
+    """P3O's own settings. Raises ValueError on a value that is not allowed."""
 
     kappa: float = 5.0
     """Weight of the penalty, per unit of cost per step. Exact above the optimal multiplier, about
     1 while A_r is standardised; the larger, the harder the switch (published code: 20)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("kappa", self.kappa, POSITIVE)
 
 
 State = FirstOrderState

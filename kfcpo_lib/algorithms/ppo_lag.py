@@ -14,17 +14,22 @@ from kfcpo_lib.algorithms.first_order import FirstOrderSettings, FirstOrderState
 from kfcpo_lib.algorithms.multipliers import Multiplier, lagrangian_advantage
 from kfcpo_lib.algorithms.surrogates import clipped_gain, likelihood_ratio
 from kfcpo_lib.policies import GaussianPolicy
-from kfcpo_lib.records import Knobs, UpdateReport
+from kfcpo_lib.records import NOT_NEGATIVE, POSITIVE, Knobs, UpdateReport, check_number
 from kfcpo_lib.rollouts import Batch
 from kfcpo_lib.streams import Streams
 
 
 @dataclass(frozen=True)
 class Settings(FirstOrderSettings):
-    """PPO-Lag's own settings."""
+    """PPO-Lag's own settings. Raises ValueError on a value that is not allowed."""
 
     multiplier_start: float = 0.001
     multiplier_learning_rate: float = 0.035
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("multiplier_start", self.multiplier_start, NOT_NEGATIVE)
+        check_number("multiplier_learning_rate", self.multiplier_learning_rate, POSITIVE)
 
 
 @dataclass

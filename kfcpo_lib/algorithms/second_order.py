@@ -72,6 +72,12 @@ def to_boundary(scalars: Scalars, alpha: float, beta: float) -> Step:
     return Step(scale * alpha, scale * beta)
 
 
+def cut_to_boundary(scalars: Scalars, step: Step) -> Step:
+    """The step itself, or as much of it as the trust region holds."""
+    inside = squared_length(scalars, step) <= 2 * scalars.delta
+    return step if inside else to_boundary(scalars, *step)
+
+
 @dataclass(frozen=True)
 class SecondOrderSettings:
     """What all second-order rules can be told. Raises ValueError on what is not allowed."""
@@ -164,13 +170,11 @@ def propose_and_search(
     scalars = Scalars(float(g @ x), float(g @ p), float(b @ p), c, delta)
     if math.isnan(c) or not all(math.isfinite(number) for number in scalars[:3]):
         return make_report(scalars, Step(0.0, 0.0), [(math.nan, False)])
-    step = rule(scalars)
-    length = squared_length(scalars, step)
-    cut = math.sqrt(2 * delta / length) if length > 2 * delta else 1.0
+    step = cut_to_boundary(scalars, rule(scalars))
     attempts = line_search(
         policy,
         batch,
-        cut * (step.alpha * x - step.beta * p),
+        step.alpha * x - step.beta * p,
         lambda change: acceptable(scalars, change),
         delta,
         state.settings.line_search_trials,

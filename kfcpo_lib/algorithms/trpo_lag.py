@@ -22,17 +22,22 @@ from kfcpo_lib.algorithms.second_order import (
 )
 from kfcpo_lib.algorithms.surrogates import Surrogates
 from kfcpo_lib.policies import GaussianPolicy
-from kfcpo_lib.records import Knobs, UpdateReport
+from kfcpo_lib.records import NOT_NEGATIVE, POSITIVE, Knobs, UpdateReport, check_number
 from kfcpo_lib.rollouts import Batch
 from kfcpo_lib.streams import Streams
 
 
 @dataclass(frozen=True)
 class Settings(SecondOrderSettings):
-    """TRPO-Lag's own settings."""
+    """TRPO-Lag's own settings. Raises ValueError on a value that is not allowed."""
 
     multiplier_start: float = 0.001
     multiplier_learning_rate: float = 0.035
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("multiplier_start", self.multiplier_start, NOT_NEGATIVE)
+        check_number("multiplier_learning_rate", self.multiplier_learning_rate, POSITIVE)
 
 
 @dataclass
