@@ -322,8 +322,9 @@ def job_environ(folder: Path) -> dict[str, str]:
 
 
 def lab(folder: Path, extra: list[str]) -> int:
-    """Open JupyterLab at the first notebook."""
-    places = ["notebooks/00_start_here.ipynb", "notebooks"]
+    """Open JupyterLab at the first notebook: the students' edition, if there is one."""
+    first = "00_start_here.ipynb"
+    places = [f"student/{first}", f"notebooks/{first}", "notebooks"]
     start = next((f"/tree/{place}" for place in places if (ROOT / place).exists()), "")
     options = [f"--ServerApp.root_dir={ROOT}", f"--LabApp.default_url=/lab{start}"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container; Jupyter would refuse

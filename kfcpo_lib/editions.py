@@ -2,8 +2,9 @@
 
 In a master, the code cell of a solution carries the stub that students get instead of it, in its
 metadata: `{"kfcpo": {"stub": "def gae(...):\\n    ..."}}`, and the tag `solution`. In the student's
-edition the stub stands in its place; the outputs stay below it as the target to reach. What a check
-said of the solution is taken out: nobody has passed it yet.
+edition the stub stands in its place. What a check said of the solution is taken out: nobody has
+passed it yet. The files that students work in show no results at all: whoever is to predict must
+not see the answer below. The pages of the site, which are for reading, do.
 
 A student's notebook with answers in it is never written over, unless `--fresh` asks for it.
 """
@@ -120,9 +121,20 @@ def _functions(body: Sequence[ast.stmt], prefix: str) -> dict[str, str]:
     return found
 
 
+def unplayed(notebook: Any) -> Any:
+    """The notebook as if nobody had run it: no outputs."""
+    blank = copy.deepcopy(notebook)
+    for cell in blank.cells:
+        if cell.cell_type == "code":
+            cell.update(outputs=[], execution_count=None)
+    return blank
+
+
 def write_edition(master: Path, file: Path, fresh: bool = False) -> str:
     """Write one student's notebook; returns what was done: written, unchanged or kept."""
-    notebook = nbformat.writes(student_edition(nbformat.read(master, as_version=4))) + "\n"
+    notebook = (
+        nbformat.writes(unplayed(student_edition(nbformat.read(master, as_version=4)))) + "\n"
+    )
     if file.exists() and file.read_text("utf-8") == notebook:
         return "unchanged"
     if file.exists() and not fresh:

@@ -19,8 +19,9 @@ def responses(record: pd.DataFrame, block: int = BLOCK) -> pd.DataFrame:
         block: epochs in a block; what is left over at the end is not used.
 
     Returns:
-        Columns `env_steps` (at the end of the first block), `cost` (in it), `weight` (w_c, mean
-        of both), and `return` and `episodic cost`, their changes.
+        Columns `env_steps` (at the end of the first block), `cost` and `weight` (w_c) in it, and
+        `return` and `episodic cost`, their changes to the next. The next block's weight is not
+        used: it is made of that block's cost, the outcome.
     """
     blocks = len(record) // block
     now = thin(record.iloc[: blocks * block], blocks)
@@ -29,7 +30,7 @@ def responses(record: pd.DataFrame, block: int = BLOCK) -> pd.DataFrame:
         {
             "env_steps": now["env_steps"],
             "cost": now["episodic_cost_mean"],
-            "weight": (now["cost_weight"] + following["cost_weight"]) / 2,
+            "weight": now["cost_weight"],
             "return": following["return_mean"] - now["return_mean"],
             "episodic cost": following["episodic_cost_mean"] - now["episodic_cost_mean"],
         }

@@ -108,6 +108,7 @@ def test_command_writes_valid_notebooks(words, tmp_path):
     [file] = (tmp_path / "student").iterdir()
     nbformat.validate(read(file))
     assert STUB in [cell.source for cell in read(file).cells]
+    assert not any(cell.get("outputs") for cell in read(file).cells)
 
 
 def test_answers_are_not_written_over_unless_asked(words, tmp_path, capsys):

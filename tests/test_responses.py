@@ -26,7 +26,7 @@ def test_a_steady_change_is_found_in_every_pair_of_blocks():
     assert list(pairs["episodic cost"]) == [-2.0, -2.0]
     assert list(pairs["cost"]) == [39.5, 37.5]
     assert list(pairs["env_steps"]) == [200, 400]
-    np.testing.assert_allclose(pairs["weight"], [0.65, 0.8])
+    np.testing.assert_allclose(pairs["weight"], [0.6, 0.7])
 
 
 def test_only_pairs_near_the_limit_and_late_enough_count():
@@ -38,7 +38,7 @@ def test_only_pairs_near_the_limit_and_late_enough_count():
 
 
 def test_bins_of_the_weight_have_names_and_empty_ones_are_left_out():
-    pairs = responses(record_of([0.65, 0.65, 0.95, 0.95], gain=1.0), block=1)
+    pairs = responses(record_of([0.65, 0.8, 0.95, 0.95], gain=1.0), block=1)
     bins = by_weight(pairs, (0.5, 0.7, 0.9, 1.0))
     assert {name: len(rows) for name, rows in bins.items()} == {
         "0.5 to 0.7": 1, "0.7 to 0.9": 1, "0.9 to 1": 1,

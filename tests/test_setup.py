@@ -203,6 +203,10 @@ def test_lab_opens_the_first_notebook(programs: list[list[str]], tmp_path: Path)
     (tmp_path / "notebooks" / "00_start_here.ipynb").touch()
     course.main(["lab"])
     assert "--LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb" in programs[-1]
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "00_start_here.ipynb").touch()
+    course.main(["lab"])
+    assert "--LabApp.default_url=/lab/tree/student/00_start_here.ipynb" in programs[-1]
 
 
 def test_test_lints_types_and_tests(programs: list[list[str]], tmp_path: Path) -> None:

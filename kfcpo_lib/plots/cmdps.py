@@ -210,7 +210,7 @@ def draw_episodes(costs: Mapping[str, Array], limit: float) -> Figure:
     for panel, (name, sample) in zip(np.atleast_1d(axes), costs.items(), strict=True):
         share = np.full(len(sample), 100.0 / len(sample))
         panel.hist(sample, edges, weights=share, color=SECOND, edgecolor="white")
-        panel.axvline(limit + 0.5, color=LIMIT, lw=2, label="limit C")
+        panel.axvline(limit + 0.5, color=LIMIT, lw=2, label="above C from here")
         panel.axvline(sample.mean(), color=COST, ls="--", lw=2, label=f"mean {sample.mean():.2f}")
         above = 100.0 * (sample > limit).mean()
         label(panel, f"{name}\n{above:.0f} % above C", "cost of an episode", "")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 
+from kfcpo_lib.editions import unplayed
 from kfcpo_lib.publishing.pages import read_edition
 
 TOP = "kfcpo-classroom"
@@ -25,6 +26,7 @@ PARTS = (
     "CITATION.cff",
     "kfcpo_lib",
     "figures",
+    "tests/reference/ledger.json",  # notebook 09 reads it
 )
 WITHOUT = {"__pycache__"}
 HOW_TO = """\
@@ -67,7 +69,7 @@ def write_bundle(root: Path, wheels: Path, archive: Path) -> None:
         for file in files_of(root):
             bundle.write(file, f"{TOP}/{file.relative_to(root).as_posix()}")
         for file in sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-            notebook = nbformat.writes(read_edition(file, "student")) + "\n"
+            notebook = nbformat.writes(unplayed(read_edition(file, "student"))) + "\n"
             bundle.writestr(f"{TOP}/notebooks/{file.name}", notebook)
         for file in found:
             bundle.write(file, f"{TOP}/wheels/{file.name}", zipfile.ZIP_STORED)

@@ -22,7 +22,7 @@ def kl_explorer() -> Explorer:
         "Fisher's ½ Δ'FΔ, and the KL both ways.",
         mean_shift=_slider("mean moved by", 0.5, -2.0, 2.0, 0.05),
         log_std=_slider("log σ of the old", 0.0, -2.0, 1.0, 0.1),
-        log_ratio=_slider("log σ moved by", 0.0, -1.0, 1.0, 0.05),
+        log_ratio=_slider("log σ moved by", 0.3, -1.0, 1.0, 0.05),
     )
 
 
