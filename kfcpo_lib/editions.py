@@ -132,9 +132,8 @@ def unplayed(notebook: Any) -> Any:
 
 def write_edition(master: Path, file: Path, fresh: bool = False) -> str:
     """Write one student's notebook; returns what was done: written, unchanged or kept."""
-    notebook = (
-        nbformat.writes(unplayed(student_edition(nbformat.read(master, as_version=4)))) + "\n"
-    )
+    edition = student_edition(nbformat.read(master, as_version=4))
+    notebook = nbformat.writes(unplayed(edition)) + "\n"
     if file.exists() and file.read_text("utf-8") == notebook:
         return "unchanged"
     if file.exists() and not fresh:
