@@ -138,13 +138,28 @@ def learning_of_rules() -> Figure:
 
 def return_against_cost() -> Figure:
     """Notebook 09: where these rules end, after the same number of steps."""
-    folders = [folder for found in runs_on_point_goal().values() for folder in found]
+    return rivals.draw_pareto(_ends(runs_on_point_goal()), limit=25.0)
+
+
+def other_tasks() -> Figure:
+    """Notebook 09: where rules end on tasks that they were not tuned on."""
+    studies = {
+        "SafetyCarGoal1-v0": "other_tasks",
+        "SafetyPointButton1-v0": "other_tasks",
+        "SafetyCarButton1-v0": "car_button",
+    }
+    ends = {task: _ends(rules_of([RUNS / study], task)) for task, study in studies.items()}
+    return rivals.draw_tasks(ends, limit=25.0)
+
+
+def _ends(runs: dict[str, list[Path]]) -> dict[str, tuple[rivals.Point, rivals.Point]]:
+    """Rule -> final return and cost over its seeds, after as many steps as all runs have."""
+    folders = [folder for found in runs.values() for folder in found]
     common = min(int(learning_record(folder)["env_steps"].iloc[-1]) for folder in folders)
     ends = read_study(folders, until=common).groupby("algorithm")
-    points = {
+    return {
         str(rule): (_point(rows["final_return"]), _point(rows["final_cost"])) for rule, rows in ends
     }
-    return rivals.draw_pareto(points, limit=25.0)
 
 
 def _point(seeds: "pd.Series[float]") -> rivals.Point:
@@ -217,6 +232,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "08_turned": turned_run,
     "09_learning": learning_of_rules,
     "09_pareto": return_against_cost,
+    "09_tasks": other_tasks,
     "09_luck": lambda: rivals.draw_luck(seeds=3, gap=2.0, spread=4.0),
     "10_map": map_of_the_cost,
     "10_winner": lambda: ablations.draw_winner(settings=9, seeds=3, spread=2.0),
