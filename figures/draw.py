@@ -148,8 +148,8 @@ def other_tasks() -> Figure:
         "SafetyPointButton1-v0": "other_tasks",
         "SafetyCarButton1-v0": "car_button",
     }
-    ends = {task: _ends(rules_of([RUNS / study], task)) for task, study in studies.items()}
-    return rivals.draw_tasks(ends, limit=25.0)
+    runs = {task: rules_of([RUNS / study], task) for task, study in studies.items()}
+    return rivals.draw_tasks({task: _ends(found) for task, found in runs.items() if found}, 25.0)
 
 
 def _ends(runs: dict[str, list[Path]]) -> dict[str, tuple[rivals.Point, rivals.Point]]:

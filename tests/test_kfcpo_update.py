@@ -191,11 +191,13 @@ class Plain:
 
     def update(self, theta: Tensor, batch: Batch, w_c: float) -> tuple[Tensor, list[Minibatch]]:
         s, collecting, trials = self.settings, theta, []
-        for first in range(0, s.passes * len(batch), s.minibatch_size):
-            if first % len(batch) == 0:
-                order = torch.randperm(len(batch), generator=self.generator)
-            start = first % len(batch)
-            part = batch.rows(order[start : start + s.minibatch_size])
+        parts = math.ceil(len(batch) / s.minibatch_size)
+        size, longer = divmod(len(batch), parts)  # the first ones take what is left over
+        for i in range(s.passes * parts):
+            if i % parts == 0:
+                order = torch.randperm(len(batch), generator=self.generator).tolist()
+            own = [order.pop(0) for _ in range(size + (i % parts < longer))]
+            part = batch.rows(torch.tensor(own))
             step, angle = self.step(theta, part, w_c)
             reference = collecting if s.kl_reference == "collecting" else theta
             kl = self.kl(reference, theta + step, part.obs, s.kl_direction)

@@ -20,6 +20,7 @@ def made(seeds=4, cost=9.0):
     places = itertools.product(LAMBDAS, KS, range(seeds))
     table = pd.DataFrame(places, columns=["margin_lambda", "steepness_k", "seed"])
     table.insert(0, "run", [f"run_{i}" for i in range(len(table))])
+    table.insert(1, "configuration", "kfcpo")
     table["algorithm"], table["cost_limit"] = "kfcpo", 10.0
     table["seed"] = table.pop("seed")  # as in a sweep's table, after what tells settings apart
     for column, _ in draw.MEASURES.values():
@@ -29,7 +30,9 @@ def made(seeds=4, cost=9.0):
     curves = table[["run"]].merge(steps, how="cross")
     curves["return_mean"] = rng.normal(size=len(curves))
     curves["episodic_cost_mean"] = np.where(curves["env_steps"] == 1_000, np.nan, 8.0)
-    return Kept(table, curves, {"common": {"env_id": "made"}}, len(LAMBDAS) * len(KS))
+    grid = {"margin_lambda": list(LAMBDAS), "steepness_k": list(KS)}
+    spec = {"common": {"env_id": "made"}, "grid": grid}
+    return Kept(table, curves, spec, len(LAMBDAS) * len(KS))
 
 
 def seeds_of(count):

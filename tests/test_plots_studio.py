@@ -76,7 +76,7 @@ def test_a_turn_is_marked_at_its_step():
     panels = drawn(a_run(margin_lambda=margin))
     for name in ("return", "cost", "weights"):
         assert texts(panels[name]) == ["λ → 0.5"]
-        assert panels[name].texts[0].get_position()[0] == 120
+        assert panels[name].texts[0].get_position()[0] == 0.12
     centre = [line for line in panels["cost"].lines if line.get_label() == "centre λC"]
     assert [centre[0].get_ydata()[0], centre[0].get_ydata()[-1]] == [20.0, 12.5]
 
@@ -102,7 +102,7 @@ def test_the_angle_is_that_of_the_cosine():
 def test_what_is_to_come_stands_behind():
     whole = {"run 0": a_run(40)}
     panel = drawn(a_run(10), whole=whole)["return"]
-    assert max(line.get_xdata()[-1] for line in panel.lines if len(line.get_xdata()) > 2) == 800
+    assert max(line.get_xdata()[-1] for line in panel.lines if len(line.get_xdata()) > 2) == 0.8
 
 
 def a_track(steps=30, kinds=("hazards", "vases", "buttons", "gremlins"), heading=True):

@@ -175,11 +175,11 @@ def test_live_training_from_start_to_end(studio):
     wait_until(lambda: not studio.buttons["resume"].disabled)
     studio.knobs["margin_lambda"].value = 0.9
     press(studio, "resume")
-    assert studio.knobs["margin_lambda"].value == 0.5  # as it was left
+    assert studio.knobs["margin_lambda"].value == 0.9  # as it is shown
     wait_until(lambda: studio.training.state == "finished")
     wait_until(lambda: not studio._thread.is_alive())
     run = Recording.read(studio.training.config.run_dir)
-    assert run.progress["margin_lambda"].tolist() == [0.8] + 5 * [0.5]
+    assert run.progress["margin_lambda"].tolist() == [0.8, 0.5] + 4 * [0.9]
     assert "1,200 of 1,200" in studio.view.words.value
     studio.close()
     assert threading.active_count() <= threads

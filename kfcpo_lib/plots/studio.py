@@ -78,9 +78,9 @@ def draw_instruments(runs: Runs, whole: Runs | None = None) -> Figure:
     for panel in (to_return, to_cost, to_weights):
         _steps(panel, runs, whole)
         _mark_changes(panel, runs)
-    label(to_return, "Return", "thousand steps", "return per episode")
-    label(to_cost, "Episodic cost", "thousand steps", "cost per episode")
-    label(to_weights, "Weights", "thousand steps", "weight")
+    label(to_return, "Return", "million steps", "return per episode")
+    label(to_cost, "Episodic cost", "million steps", "cost per episode")
+    label(to_weights, "Weights", "million steps", "weight")
     to_weights.set_ylim(-0.05, 1.05)
     _sigmoid(to_sigmoid, runs)
     _trials(to_kl, runs)
@@ -120,10 +120,10 @@ def draw_stage(tracks: Mapping[str, Track], step: int, trail: int = 1_000) -> Fi
 
 
 def _thinned(steps: Any, values: Any) -> tuple[Array, Array]:
-    """In thousand steps, at most `MOST_POINTS` points, the last one among them."""
+    """In million steps, at most `MOST_POINTS` points, the last one among them."""
     stride = max(1, -(-len(steps) // MOST_POINTS))
     kept = np.arange(len(steps))[::-1][::stride][::-1]
-    return np.asarray(steps)[kept] / 1e3, np.asarray(values, dtype=float)[kept]
+    return np.asarray(steps)[kept] / 1e6, np.asarray(values, dtype=float)[kept]
 
 
 def _curves(axes: Axes, runs: Runs, whole: Runs, column: str, color: str) -> None:
@@ -162,15 +162,15 @@ def _steps(axes: Axes, runs: Runs, whole: Runs) -> None:
     now = max(run.env_steps for run in runs.values())
     planned = max(run.config.total_steps for run in whole.values())
     known = max(run.env_steps for run in whole.values())
-    axes.set_xlim(0, max(known, min(planned, 4 * now)) / 1e3)
-    axes.axvline(now / 1e3, color=NEUTRAL, lw=0.8)
+    axes.set_xlim(0, max(known, min(planned, 4 * now)) / 1e6)
+    axes.axvline(now / 1e6, color=NEUTRAL, lw=0.8)
 
 
 def _mark_changes(axes: Axes, runs: Runs) -> None:
     """A dotted line where a knob was turned, with its new value."""
     for run in runs.values():
         for number, change in enumerate(run.changes[-6:]):
-            x = change.env_steps / 1e3
+            x = change.env_steps / 1e6
             axes.axvline(x, color=LIMIT, lw=1.2, ls=":")
             text = f" {SYMBOLS[change.knob]} → {change.after:.3g}"
             place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": True}
