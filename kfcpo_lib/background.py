@@ -161,6 +161,8 @@ class LiveTraining:
     def resume(self, folder: str | Path, **changes: Any) -> None:
         """Go on with the run in a folder, from its checkpoint, its knobs where they were left.
 
+        Of the last training here that is where they are now, even if they were turned since.
+
         Raises:
             ValueError: if there is nothing to go on from, or a training is under way.
         """
