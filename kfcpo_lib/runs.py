@@ -126,17 +126,14 @@ class RunWriter:
         """The settings, and what made the run; if it is resumed by something else, that too."""
         settings = config_to_dict(config)
         settings.pop("run_dir")
-        present = {"versions": versions(), "git_revision": git_revision()}
-        content: dict[str, Any] = {"settings": settings} | present
-        if self.epoch:
-            stored = read_config(self.folder)
-            made_by = provenance(stored)
-            content |= {name: stored.get(name) for name in present}
-            if all(made_by[-1].get(name) == present[name] for name in present):
-                resumed = made_by[1:]
-            else:
-                resumed = [*made_by[1:], {"after_epoch": self.epoch} | present]
-            content |= {"resumed": resumed} if resumed else {}
+        present: dict[str, Any] = {"versions": versions(), "git_revision": git_revision()}
+        made_by = provenance(read_config(self.folder)) if self.epoch else [present]
+        if any(made_by[-1].get(name) != present[name] for name in present):
+            made_by.append({"after_epoch": self.epoch} | present)
+        first, *resumed = made_by
+        content: dict[str, Any] = {"settings": settings}
+        content |= {name: first.get(name) for name in present}
+        content |= {"resumed": resumed} if resumed else {}
         return (json.dumps(content, indent=2) + "\n").encode()
 
     def append(self, report: EpochReport) -> None:

@@ -8,7 +8,7 @@ from safety_gymnasium.bases.base_object import Mocap
 
 from kfcpo_lib.envs.interface import Array
 from kfcpo_lib.envs.layouts import LayoutSampler
-from kfcpo_lib.envs.worlds import World
+from kfcpo_lib.envs.worlds import World, things_of
 
 TOUCHABLE = ("buttons", "vases", "gremlins", "pillars")
 """Objects whose contact with the agent stock tasks look for."""
@@ -82,8 +82,8 @@ class Scene:
 
     def _list_things(self, layout: dict[str, Any]) -> None:
         """Of each object: its name in layouts, its part of the configuration, if it is turned."""
-        things = _things(self._config)
-        others = _things(self.task._build_world_config(layout))
+        things = things_of(self._config)
+        others = things_of(self.task._build_world_config(layout))
         self._things = [
             (name.removesuffix("obj"), things[name], things[name]["rot"] != others[name]["rot"])
             for name in self.names
@@ -156,7 +156,7 @@ class Scene:
 
     def resting_places(self, config: dict[str, Any]) -> Array:
         """[columns, 3] where a world configuration puts the objects (0 for gremlins, 3-D)."""
-        things = _things(config)
+        things = things_of(config)
         places = np.array([things[name]["pos"] for name in self.names]).reshape(-1, 3)
         if "circle" in self.columns:
             # Stock looks at the circle's centre, not at the body that is drawn a nanometre off.
@@ -179,11 +179,6 @@ class Scene:
         ticks = np.full(num_steps * self.sub_steps + 1, self.model.opt.timestep)
         ticks[0] = 0.0
         return np.cumsum(ticks)
-
-
-def _things(config: dict[str, Any]) -> dict[str, Any]:
-    """The objects of a world configuration; of gremlins those that are felt."""
-    return {**config["geoms"], **config["free_geoms"]}
 
 
 def _body_names(obstacle: Any) -> list[str]:

@@ -48,8 +48,7 @@ class World:
     def _list_bodies(self, config: dict[str, Any]) -> None:
         """The bodies to place, the agent first, and where `qpos` has those that move freely."""
         model, kind = self.model, mujoco.mjtObj.mjOBJ_BODY
-        things = {**config["geoms"], **config["free_geoms"]}
-        self._felt = [name for name in things if name not in self.touchless]
+        self._felt = [name for name in things_of(config) if name not in self.touchless]
         names = ["agent", *self._felt]
         self._bodies = np.array([mujoco.mj_name2id(model, kind, name) for name in names])
         joints = model.body_jntadr[self._bodies]
@@ -62,7 +61,7 @@ class World:
 
         Gives the model that compiling the XML of `config` would give.
         """
-        things = {**config["geoms"], **config["free_geoms"]}
+        things = things_of(config)
         felt = [things[name] for name in self._felt]
         agent_pos = [*config["agent_xy"], self.agent_height]
         positions = np.array([agent_pos, *(thing["pos"] for thing in felt)])
@@ -73,6 +72,11 @@ class World:
         starts = np.hstack([positions, quats])[self._free]
         model.qpos0[self._coordinates] = model.qpos_spring[self._coordinates] = starts
         finish_model(model, data)
+
+
+def things_of(config: dict[str, Any]) -> dict[str, Any]:
+    """The objects of a world configuration; of gremlins those that are felt."""
+    return {**config["geoms"], **config["free_geoms"]}
 
 
 def compile_lean_world(stock_xml: Any, dropped: Sequence[str]) -> Any:
