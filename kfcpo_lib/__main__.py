@@ -260,7 +260,7 @@ def _add_setting(parser: argparse.ArgumentParser, name: str, kind: Any, default:
     elif name == "algorithm":
         details |= {"help": f"one of {', '.join(RULES)} (default: {default})"}
     else:
-        details |= {"type": {int: int, int | None: int, float: float}.get(kind, str)}
+        details |= {"type": {int: int, int | None: int, float: float, float | None: float}.get(kind, str)}
     shown = "" if default is MISSING else f"default: {default}"
     parser.add_argument(option, **({"help": shown} | details))
 

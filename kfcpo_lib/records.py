@@ -87,6 +87,9 @@ class TrainConfig:
     """gamma, for reward and cost."""
     gae_lambda: float = 0.95
     """lambda of generalised advantage estimation, for reward and cost."""
+    cost_gae_lambda: float | None = None
+    """The same for the cost alone; None: as for the reward. Far less of a cost gradient is signal,
+    so that a shorter look ahead can pay."""
     critic_learning_rate: float = 1e-3
     critic_passes: int = 3
     """Passes over the epoch's data for each critic: more fit its noise, and predict the costs of
@@ -249,6 +252,7 @@ _NUMBERS: dict[str, Allowed] = {
     "log_std_start": ("a finite number", lambda x: True),
     "discount": ("in [0, 1)", lambda x: 0 <= x < 1),
     "gae_lambda": ("in [0, 1]", lambda x: 0 <= x <= 1),
+    "cost_gae_lambda": ("in [0, 1]", lambda x: 0 <= x <= 1),
     "critic_learning_rate": POSITIVE,
 }
 """What is allowed of the other numbers."""
@@ -263,7 +267,7 @@ def check_number(name: str, value: Any, allowed: Allowed) -> None:
 
 def _checked(name: str, value: Any) -> Any:
     """The setting as a plain Python value; refused outside its range."""
-    if value is None and name in ("stagger", "run_dir", "env_threads"):
+    if value is None and name in ("stagger", "cost_gae_lambda", "run_dir", "env_threads"):
         return None
     if name in _COUNTS:
         return _integer(name, value, *_COUNTS[name])

@@ -194,8 +194,12 @@ def make_batch(
     discount: float,
     gae_lambda: float,
     episode_length: float,
+    cost_gae_lambda: float | None = None,
 ) -> Batch:
-    """Advantages, targets and log-probabilities of a rollout, flattened to [T * N, ...]."""
+    """Advantages, targets and log-probabilities of a rollout, flattened to [T * N, ...].
+
+    `gae_lambda` is the reward's, and the cost's too unless that has its own.
+    """
     device = policy.log_std.device
     obs = torch.from_numpy(rollout.obs).to(device)
     values = [value.double().cpu().numpy() for value in critics(obs)]
@@ -203,9 +207,10 @@ def make_batch(
     next_values = [value.double().cpu().numpy() for value in critics(next_obs)]
     ends = rollout.terminated, rollout.truncated
     signals = rollout.reward, rollout.cost
+    lambdas = gae_lambda, gae_lambda if cost_gae_lambda is None else cost_gae_lambda
     advantages = [
-        gae(signal, value, next_value, *ends, discount, gae_lambda)
-        for signal, value, next_value in zip(signals, values, next_values, strict=True)
+        gae(*of_one, *ends, discount, share)
+        for *of_one, share in zip(signals, values, next_values, lambdas, strict=True)
     ]
     targets = [a + v for a, v in zip(advantages, values, strict=True)]
     advantage_reward = (advantages[0] - advantages[0].mean()) / (advantages[0].std() + 1e-8)

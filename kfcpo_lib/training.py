@@ -281,6 +281,7 @@ def learn(
         config.discount,
         config.gae_lambda,
         training.episodes.episode_length,
+        config.cost_gae_lambda,
     )
     with ThreadPoolExecutor(1) as beside:
         fitted = beside.submit(

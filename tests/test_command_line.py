@@ -84,7 +84,7 @@ def test_every_setting_has_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
         margin_lambda=0.5, steepness_k=2.5, kl_limit=0.25, num_envs=2, steps_per_epoch=4,
         steepness_warmup=8, kl_halving=5,
         stagger=False, hidden_sizes=(3, 5), network="gru", log_std_start=-1.5, discount=0.5,
-        gae_lambda=0.25,
+        gae_lambda=0.25, cost_gae_lambda=0.125,
         critic_learning_rate=0.125, critic_passes=2, critic_minibatch=6,
         episodic_cost_window=9, rule={"damping": 0.75, "natural_gradient": "kfac"},
         run_dir="somewhere", policy_snapshots=4, env_threads=2, device="cpu",
@@ -97,7 +97,7 @@ def test_every_setting_has_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
         "--margin-lambda 0.5 --steepness-k 2.5 --kl-limit 0.25 --num-envs 2 --steps-per-epoch 4 "
         "--steepness-warmup 8 --kl-halving 5 "
         "--no-stagger --hidden-sizes 3 5 --network gru --log-std-start -1.5 --discount 0.5 "
-        "--gae-lambda 0.25 "
+        "--gae-lambda 0.25 --cost-gae-lambda 0.125 "
         "--critic-learning-rate 0.125 --critic-passes 2 --critic-minibatch 6 "
         "--episodic-cost-window 9 --rule damping=0.75 --rule natural_gradient=kfac "
         "--out somewhere --policy-snapshots 4 --env-threads 2 --device cpu"

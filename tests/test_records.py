@@ -35,6 +35,7 @@ REFUSED = [
     ("discount", 1, "in [0, 1)"),
     ("discount", NAN, "in [0, 1)"),
     ("gae_lambda", 1.1, "in [0, 1]"),
+    ("cost_gae_lambda", -0.1, "in [0, 1]"),
     ("log_std_start", NAN, "a finite number"),
     ("critic_learning_rate", 0, "a positive finite number"),
     ("seed", -1, "at least 0"),

@@ -253,6 +253,19 @@ def test_batch_holds_advantages_and_targets_bootstrapped_at_the_normalised_final
     assert len(batch) == STEPS * ENVS
 
 
+def test_the_cost_can_look_ahead_less_far_than_the_reward() -> None:
+    _, rollout, _, _, policy = collected()
+    same, shorter = (
+        make_batch(rollout, policy, SpyCritics(), 0.9, 0.8, 4.0, share) for share in (None, 0.3)
+    )
+    assert torch.equal(same.advantage_reward, shorter.advantage_reward)
+    assert torch.equal(same.target_reward, shorter.target_reward)
+    of_cost = make_batch(rollout, policy, SpyCritics(), 0.9, 0.3, 4.0)
+    assert torch.equal(of_cost.advantage_cost, shorter.advantage_cost)
+    assert torch.equal(of_cost.target_cost, shorter.target_cost)
+    assert not torch.allclose(same.advantage_cost, shorter.advantage_cost)
+
+
 def test_batch_rows_belong_together_and_log_probs_are_the_collecting_policys() -> None:
     _, rollout, _, _, policy = collected()
     batch = make_batch(rollout, policy, SpyCritics(), 0.9, 0.8, 4.0)

@@ -83,8 +83,8 @@ def epoch_of_data(
     rollout, training.obs = collect(*parts, steps, training.episodes, training.streams.actions)
     collected = time.perf_counter()
     length = training.episodes.episode_length
-    shares = config.discount, config.gae_lambda
-    batch = make_batch(rollout, training.policy, training.critics, *shares, length)
+    how = config.discount, config.gae_lambda, length, config.cost_gae_lambda
+    batch = make_batch(rollout, training.policy, training.critics, *how)
     fitting = time.perf_counter()
     passes = config.critic_passes, config.critic_minibatch
     fit_critics(training.critics, training.optimiser, batch, *passes, training.streams.critics)
