@@ -21,7 +21,7 @@ from kfcpo_lib.training import train
 RENAMED = {"env_id": "env", "total_steps": "steps", "run_dir": "out"}
 """Settings whose option has a shorter name than their field."""
 NOT_OPTIONS = ("rule",)
-BENCHMARKS = ("depth", "env", "minibatches", "rules", "studio", "toy", "train", "update")
+BENCHMARKS = ("depth", "env", "minibatches", "noise", "rules", "studio", "toy", "train", "update")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -260,7 +260,9 @@ def _add_setting(parser: argparse.ArgumentParser, name: str, kind: Any, default:
     elif name == "algorithm":
         details |= {"help": f"one of {', '.join(RULES)} (default: {default})"}
     else:
-        details |= {"type": {int: int, int | None: int, float: float, float | None: float}.get(kind, str)}
+        details |= {
+            "type": {int: int, int | None: int, float: float, float | None: float}.get(kind, str)
+        }
     shown = "" if default is MISSING else f"default: {default}"
     parser.add_argument(option, **({"help": shown} | details))
 

@@ -209,8 +209,10 @@ def make_batch(
     signals = rollout.reward, rollout.cost
     lambdas = gae_lambda, gae_lambda if cost_gae_lambda is None else cost_gae_lambda
     advantages = [
-        gae(*of_one, *ends, discount, share)
-        for *of_one, share in zip(signals, values, next_values, lambdas, strict=True)
+        gae(signal, value, next_value, *ends, discount, share)
+        for signal, value, next_value, share in zip(
+            signals, values, next_values, lambdas, strict=True
+        )
     ]
     targets = [a + v for a, v in zip(advantages, values, strict=True)]
     advantage_reward = (advantages[0] - advantages[0].mean()) / (advantages[0].std() + 1e-8)

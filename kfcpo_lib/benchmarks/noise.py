@@ -1,0 +1,92 @@
+"""How much of the reward's and the cost's gradient is signal, by lambda of GAE.
+
+`python -m kfcpo_lib bench noise RUN`, for a run with its checkpoint. Its policy stays as it is and
+collects many epochs; each gives an estimate of both natural gradients, and what the estimates
+have in common is the truth (`kfcpo_lib.gradient_noise`).
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from kfcpo_lib.benchmarks.results import save_results, table
+from kfcpo_lib.gradient_noise import Estimates, clarity, cosine_of_truths, estimate, mean_cosine
+from kfcpo_lib.kfac import KFAC
+from kfcpo_lib.records import TrainConfig
+from kfcpo_lib.rollouts import Rollout, collect
+from kfcpo_lib.runs import read_checkpoint, read_train_config
+from kfcpo_lib.training import Training, one_torch_thread
+
+LAMBDAS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 1.0)
+REFERENCE = 0.95
+"""The lambda whose truth the others' are compared with."""
+DAMPING = 1.0
+
+
+def main(words: Sequence[str]) -> int:
+    """Measure, print the table, and store it under `--out`."""
+    parser = argparse.ArgumentParser(prog="python -m kfcpo_lib bench noise", description=__doc__)
+    parser.add_argument("run", help="folder of a run with its checkpoint")
+    parser.add_argument("--epochs", type=int, default=60, help="estimates, an epoch of data each")
+    parser.add_argument("--out", default="figures/bench")
+    options = parser.parse_args(words)
+    if options.epochs < 2:
+        parser.error(f"--epochs must be at least 2, got {options.epochs}")
+    config = read_train_config(options.run, run_dir=None)
+    training = Training.start(config)
+    training.load_state_dict(read_checkpoint(options.run))
+    with one_torch_thread():
+        rollouts = collect_epochs(training, config, options.epochs)
+        rows = measure(training, config, rollouts)
+    print(table(rows))
+    told = {"run": Path(options.run).name, "env_steps": training.episodes.env_steps}
+    save_results(options.out, "noise", rows, **told, epochs=options.epochs, damping=DAMPING)
+    return 0
+
+
+def collect_epochs(training: Training, config: TrainConfig, epochs: int) -> list[Rollout]:
+    """So many epochs of data of one policy."""
+    steps = config.steps_per_epoch // config.num_envs
+    parts = training.env, training.policy, training.normaliser
+    rollouts = []
+    for _ in tqdm(range(epochs), unit="epoch"):
+        rollout, training.obs = collect(
+            *parts, training.obs, steps, training.episodes, training.streams.actions
+        )
+        rollouts.append(rollout)
+    return rollouts
+
+
+def measure(
+    training: Training, config: TrainConfig, rollouts: Sequence[Rollout]
+) -> list[dict[str, Any]]:
+    """A row for each lambda."""
+    fisher = KFAC(training.policy, DAMPING, decay=0.0)
+    every_tenth = [torch.from_numpy(rollout.obs).flatten(0, 1)[::10] for rollout in rollouts]
+    fisher.update_factors(torch.cat(every_tenth))
+    fixed = rollouts, training.policy, training.critics, fisher, config.discount
+    found = {share: estimate(*fixed, share) for share in tqdm(LAMBDAS, unit="lambda")}
+    return [row(share, *found[share], *found[REFERENCE]) for share in LAMBDAS]
+
+
+def row(
+    share: float,
+    reward: Estimates,
+    cost: Estimates,
+    reference_reward: Estimates,
+    reference_cost: Estimates,
+) -> dict[str, Any]:
+    """Clarity of both directions, where their truths point, and the conflict, seen and true."""
+    numbers = {
+        "reward's clarity": clarity(reward),
+        "cost's clarity": clarity(cost),
+        "reward's truth, cosine to reference": cosine_of_truths(reward, reference_reward),
+        "cost's truth, cosine to reference": cosine_of_truths(cost, reference_cost),
+        "conflict in an epoch": mean_cosine(reward, cost),
+        "conflict of the truths": cosine_of_truths(reward, cost),
+    }
+    return {"lambda": share} | {name: round(number, 3) for name, number in numbers.items()}

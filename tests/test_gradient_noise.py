@@ -1,0 +1,91 @@
+"""What independent estimates have in common, against truths and noises that are known."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from kfcpo_lib import TrainConfig, train
+from kfcpo_lib.__main__ import main
+from kfcpo_lib.benchmarks.results import table
+from kfcpo_lib.gradient_noise import (
+    Estimates,
+    clarity,
+    common,
+    cosine_of_truths,
+    mean_cosine,
+    products,
+)
+
+FISHER = torch.diag(torch.tensor([4.0, 1.0, 0.25]).repeat(10)).double()
+
+
+def estimates(truth: Tensor, noise: float, count: int = 2_000, seed: int = 0) -> Estimates:
+    """Directions around a true one [P], each with noise of this length in the Fisher metric."""
+    random = torch.Generator().manual_seed(seed)
+    white = torch.randn(count, len(truth), generator=random, dtype=torch.float64)
+    spread = noise / math.sqrt(len(truth)) / FISHER.diagonal().sqrt()
+    directions = truth + spread * white
+    return Estimates(directions @ FISHER, directions)
+
+
+def unit(*start: float) -> Tensor:
+    """A direction of length 1 in the Fisher metric that begins like this."""
+    direction = torch.zeros(len(FISHER), dtype=torch.float64)
+    direction[: len(start)] = torch.tensor(start, dtype=torch.float64)
+    return direction / (direction @ FISHER @ direction).sqrt()
+
+
+def test_products_are_those_of_the_fisher_metric_and_common_leaves_the_own_ones_out() -> None:
+    first, second = estimates(unit(1.0), 1.0, 4), estimates(unit(0.0, 1.0), 1.0, 4, seed=1)
+    found = products(first, second)
+    pairs = [(i, j) for i in range(4) for j in range(4)]
+    for i, j in pairs:
+        expected = first.directions[i] @ FISHER @ second.directions[j]
+        assert found[i, j] == pytest.approx(float(expected))
+    others = [float(found[i, j]) for i, j in pairs if i != j]
+    assert common(found) == pytest.approx(sum(others) / 12)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 3.0])
+def test_clarity_is_the_cosine_to_the_truth(noise: float) -> None:
+    some = estimates(unit(1.0, -2.0), noise)
+    own = products(some, some).diagonal().sqrt()
+    cosines = some.gradients @ unit(1.0, -2.0) / own
+    assert clarity(some) == pytest.approx(1 / math.sqrt(1 + noise**2), abs=0.02)
+    assert clarity(some) == pytest.approx(float(cosines.mean()), abs=0.02)
+
+
+def test_estimates_without_a_truth_have_no_clarity() -> None:
+    nothing = estimates(torch.zeros(len(FISHER), dtype=torch.float64), 1.0, seed=3)
+    assert clarity(nothing) < 0.02
+    few = Estimates(torch.eye(2) * torch.tensor([1.0, -1.0]), torch.ones(2, 2))
+    assert clarity(few._replace(directions=few.gradients)) == 0.0
+    assert math.isnan(cosine_of_truths(*[few._replace(directions=few.gradients)] * 2))
+
+
+def test_the_truths_conflict_is_seen_through_noise_that_hides_it_in_an_epoch() -> None:
+    first, second = unit(1.0), unit(-0.8, 1.2)
+    true = float(first @ FISHER @ second)
+    noisy = [estimates(truth, 3.0, seed=i) for i, truth in enumerate((first, second))]
+    assert true < -0.7
+    assert cosine_of_truths(noisy[0], noisy[1]) == pytest.approx(true, abs=0.05)
+    assert mean_cosine(noisy[0], noisy[1]) == pytest.approx(true / 10, abs=0.02)
+
+
+def test_the_benchmark_measures_a_stored_run_and_leaves_it_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    config = TrainConfig(
+        env_id="PointMass-v0", total_steps=4_000, steps_per_epoch=4_000, run_dir=str(run)
+    )
+    list(train(config))
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert main(["bench", "noise", str(run), "--epochs", "4", "--out", str(tmp_path)]) in (0, None)
+    assert before == {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    printed = capsys.readouterr().out
+    assert "cost's clarity" in printed and (tmp_path / "noise.json").is_file()
+    assert table([{"lambda": 0.95}]).split()[-1] in printed
