@@ -88,8 +88,8 @@ class TrainConfig:
     gae_lambda: float = 0.95
     """lambda of generalised advantage estimation, for reward and cost."""
     cost_gae_lambda: float | None = None
-    """The same for the cost alone; None: as for the reward. Far less of a cost gradient is signal,
-    so that a shorter look ahead can pay."""
+    """The same for the cost's advantage alone, not for its critic; None: `gae_lambda`. Less of a
+    cost gradient is signal, so that a shorter look ahead can pay (`bench noise`)."""
     critic_learning_rate: float = 1e-3
     critic_passes: int = 3
     """Passes over the epoch's data for each critic: more fit its noise, and predict the costs of

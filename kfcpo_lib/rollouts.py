@@ -198,7 +198,7 @@ def make_batch(
 ) -> Batch:
     """Advantages, targets and log-probabilities of a rollout, flattened to [T * N, ...].
 
-    `gae_lambda` is the reward's, and the cost's too unless that has its own.
+    `cost_gae_lambda` is the cost advantage's own lambda; None: `gae_lambda`, as of all the rest.
     """
     device = policy.log_std.device
     obs = torch.from_numpy(rollout.obs).to(device)
@@ -207,14 +207,15 @@ def make_batch(
     next_values = [value.double().cpu().numpy() for value in critics(next_obs)]
     ends = rollout.terminated, rollout.truncated
     signals = rollout.reward, rollout.cost
-    lambdas = gae_lambda, gae_lambda if cost_gae_lambda is None else cost_gae_lambda
     advantages = [
-        gae(signal, value, next_value, *ends, discount, share)
-        for signal, value, next_value, share in zip(
-            signals, values, next_values, lambdas, strict=True
-        )
+        gae(signal, value, next_value, *ends, discount, gae_lambda)
+        for signal, value, next_value in zip(signals, values, next_values, strict=True)
     ]
     targets = [a + v for a, v in zip(advantages, values, strict=True)]
+    if cost_gae_lambda is not None:
+        advantages[1] = gae(
+            rollout.cost, values[1], next_values[1], *ends, discount, cost_gae_lambda
+        )
     advantage_reward = (advantages[0] - advantages[0].mean()) / (advantages[0].std() + 1e-8)
     advantage_cost = advantages[1] - advantages[1].mean()
     flat_obs = obs.flatten(0, 1)
