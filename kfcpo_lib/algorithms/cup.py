@@ -29,7 +29,7 @@ class Settings(FirstOrderSettings):
     multiplier_learning_rate: float = 0.035
     multiplier_upper: float = 2.0
     cost_factor: float = 5.95
-    """(1 - gamma gae_lambda) / (1 - gamma), here for gamma 0.99 and gae_lambda 0.95."""
+    """(1 - gamma gae_lambda) / (1 - gamma) for gamma 0.99 and gae_lambda 0.95; goes with them."""
     projection_learning_rate: float = 2e-4
     """Adam's step in the projection, which has averages of its own. In published code both stages
     share them and their step: on SafetyPointGoal1 at 1e-3 a single pass then brought a KL of 0.1 to

@@ -1,8 +1,8 @@
 """How much of the reward's and the cost's gradient is signal, by lambda of GAE.
 
-`python -m kfcpo_lib bench noise RUN`, for a run with its checkpoint. Its policy stays as it is and
-collects many epochs; each gives an estimate of both natural gradients, and what the estimates
-have in common is the truth (`kfcpo_lib.gradient_noise`).
+`python -m kfcpo_lib bench noise RUN...`, for runs with their checkpoints. Each policy stays as it
+is and collects many epochs; each gives an estimate of both natural gradients, and what the
+estimates have in common is the truth (`kfcpo_lib.gradient_noise`).
 """
 
 import argparse
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -18,7 +19,7 @@ from kfcpo_lib.gradient_noise import Estimates, clarity, cosine_of_truths, estim
 from kfcpo_lib.kfac import KFAC
 from kfcpo_lib.records import TrainConfig
 from kfcpo_lib.rollouts import Rollout, collect
-from kfcpo_lib.runs import read_checkpoint, read_train_config
+from kfcpo_lib.runs import read_checkpoint, read_config, read_train_config
 from kfcpo_lib.training import Training, one_torch_thread
 
 LAMBDAS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 1.0)
@@ -30,22 +31,36 @@ DAMPING = 1.0
 def main(words: Sequence[str]) -> int:
     """Measure, print the table, and store it under `--out`."""
     parser = argparse.ArgumentParser(prog="python -m kfcpo_lib bench noise", description=__doc__)
-    parser.add_argument("run", help="folder of a run with its checkpoint")
+    parser.add_argument("runs", nargs="+", help="folders of runs with their checkpoints")
     parser.add_argument("--epochs", type=int, default=60, help="estimates, an epoch of data each")
     parser.add_argument("--out", default="figures/bench")
     options = parser.parse_args(words)
     if options.epochs < 2:
         parser.error(f"--epochs must be at least 2, got {options.epochs}")
-    config = read_train_config(options.run, run_dir=None)
-    training = Training.start(config)
-    training.load_state_dict(read_checkpoint(options.run))
     with one_torch_thread():
-        rollouts = collect_epochs(training, config, options.epochs)
-        rows = measure(training, config, rollouts)
+        rows = [row for run in options.runs for row in rows_of(run, options.epochs)]
     print(table(rows))
-    told = {"run": Path(options.run).name, "env_steps": training.episodes.env_steps}
-    save_results(options.out, "noise", rows, **told, epochs=options.epochs, damping=DAMPING)
+    configs = {Path(run).name: read_config(run)["settings"] for run in options.runs}
+    save_results(
+        options.out, "noise", rows, epochs=options.epochs, damping=DAMPING, configs=configs
+    )
     return 0
+
+
+def rows_of(run: str, epochs: int) -> list[dict[str, Any]]:
+    """What one run's policy shows, a row for each lambda."""
+    config = read_train_config(run, run_dir=None)
+    training = Training.start(config)
+    training.load_state_dict(read_checkpoint(run))
+    env_steps = training.episodes.env_steps
+    rollouts = collect_epochs(training, config, epochs)
+    told = {
+        "run": Path(run).name,
+        "env_steps": env_steps,
+        "return": round(float(np.mean([r.reward.sum(axis=0).mean() for r in rollouts])), 1),
+        "cost": round(float(np.mean([r.cost.sum(axis=0).mean() for r in rollouts])), 1),
+    }
+    return [told | row for row in measure(training, config, rollouts)]
 
 
 def collect_epochs(training: Training, config: TrainConfig, epochs: int) -> list[Rollout]:
