@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kfcpo_lib.controllers import MarginAware, ShoreWalk, simulate
-from kfcpo_lib.evidence import Interval, bootstrap_interval, difference_interval, mean
+from kfcpo_lib.evidence import difference_interval, mean_interval
 from kfcpo_lib.runs import provenance, read_config, write_whole
 from kfcpo_lib.specs import grid_values, plan, read_spec
 from kfcpo_lib.studies import learning_record, thin
@@ -151,24 +151,21 @@ def read_kept(topic: str, folder: str | Path = KEPT) -> dict[str, Kept]:
     return dict(sorted(kept.items(), key=lambda item: item[0] != "PointMass-v0"))
 
 
-FEWEST = 4
-"""With fewer seeds on a side nothing is decided: even if all of one setting lie above all of the
-other, chance alone does that in more than one of twenty comparisons."""
-
-
 def inside(costs: Array, limit: float) -> str:
-    """`inside` or `above` if the whole interval of the mean cost is; else `open`."""
-    low, high = bootstrap_interval([costs], mean)
-    if len(costs) < FEWEST:
-        return "open"
+    """`inside` or `above` if the whole 95 % interval of the mean cost is; else `open`.
+
+    A single seed has no interval, and decides nothing.
+    """
+    low, high = mean_interval(costs)
     return "inside" if high <= limit else "above" if low > limit else "open"
 
 
 def compare(ours: Array, theirs: Array) -> str:
-    """`more` or `less` if the whole interval of mean(ours) - mean(theirs) is; else `open`."""
+    """`more` or `less` if the whole 95 % interval of mean(ours) - mean(theirs) is; else `open`.
+
+    Of two equal settings, one comparison in twenty is not `open`. A single seed decides nothing.
+    """
     low, high = difference_interval(ours, theirs)
-    if min(len(ours), len(theirs)) < FEWEST:
-        return "open"
     return "more" if low > 0 else "less" if high < 0 else "open"
 
 
@@ -314,23 +311,16 @@ def best_by_mean(returns: Array, costs: Array, limit: float) -> int | None:
     return int(safe[returns[safe].mean(axis=1).argmax()]) if len(safe) else None
 
 
-def best_inside(
-    returns: Array, costs: Array, limit: float, *, resamples: int = 2_000
-) -> int | None:
+def best_inside(returns: Array, costs: Array, limit: float) -> int | None:
     """The setting to build on: of those surely inside the limit, the one sure to earn the most.
 
     Args:
         returns, costs: [settings, seeds]
         limit: of the cost.
-        resamples: of the bootstrap.
 
     Returns:
         Of the settings whose cost has its whole interval within the limit, the index of the one
         whose interval of the return has the highest lower end; None if there is none.
     """
-
-    def interval(scores: Array) -> Interval:
-        return bootstrap_interval([scores], mean, resamples=resamples)
-
-    safe = [i for i, row in enumerate(costs) if interval(row).high <= limit]
-    return max(safe, key=lambda i: interval(returns[i]).low, default=None)
+    safe = [i for i, row in enumerate(costs) if mean_interval(row).high <= limit]
+    return max(safe, key=lambda i: mean_interval(returns[i]).low, default=None)

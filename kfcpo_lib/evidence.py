@@ -2,7 +2,8 @@
 
 *Deep reinforcement learning at the edge of the statistical precipice*, NeurIPS 2021. Scores come in
 strata, one array a task, one number a seed (or an episode). The bootstrap draws anew within each
-stratum, so every task keeps its weight.
+stratum, so every task keeps its weight. Of few seeds its interval is too narrow; means, and
+differences of means, have Student's and Welch's instead, which know how few there are.
 """
 
 from collections.abc import Callable, Sequence
@@ -103,15 +104,39 @@ def ratio_interval(
     return _bootstrap([ours, theirs], ratio, confidence, resamples, seed)
 
 
-def difference_interval(
-    ours: Array, theirs: Array, *, confidence: float = 0.95, resamples: int = 2_000, seed: int = 0
-) -> Interval:
-    """Percentile interval of mean(ours) - mean(theirs), for what a change is worth."""
+def mean_interval(scores: Array, *, confidence: float = 0.95) -> Interval:
+    """Student's interval of the mean of scores [seeds]; NaN of a single one.
 
-    def difference(x: Array, y: Array, axis: int) -> Any:
-        return np.mean(x, axis=axis) - np.mean(y, axis=axis)
+    Of normal scores it covers the truth as often as `confidence` says, however few they are.
+    """
+    return _student([scores], confidence)
 
-    return _bootstrap([ours, theirs], difference, confidence, resamples, seed)
+
+def difference_interval(ours: Array, theirs: Array, *, confidence: float = 0.95) -> Interval:
+    """Welch's interval of mean(ours) - mean(theirs), for what a change is worth.
+
+    The two may spread differently. NaN if one of them has a single score.
+    """
+    return _student([ours, theirs], confidence)
+
+
+def _student(samples: Strata, confidence: float) -> Interval:
+    """Mean of the first sample minus that of the second, if there is one, +- t * standard error.
+
+    Degrees of freedom after Welch and Satterthwaite; of one sample, these are n - 1.
+    """
+    sizes = np.array([len(sample) for sample in samples])
+    if sizes.min() == 0:
+        raise ValueError("every stratum needs at least one score")
+    if sizes.min() < 2:
+        return Interval(np.nan, np.nan)
+    squares = np.array([np.var(sample, ddof=1) for sample in samples]) / sizes
+    centre = float(np.mean(samples[0]) - sum(np.mean(sample) for sample in samples[1:]))
+    if squares.max() == 0.0:
+        return Interval(centre, centre)
+    freedom = squares.sum() ** 2 / (squares**2 / (sizes - 1)).sum()
+    half = float(stats.t.ppf(0.5 + confidence / 2, freedom) * np.sqrt(squares.sum()))
+    return Interval(centre - half, centre + half)
 
 
 def _improvement(ours: Strata, theirs: Strata) -> Any:

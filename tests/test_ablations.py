@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import stats
 from test_command_line import call
 from tiny_runs import EPOCH, TINY
 
@@ -117,14 +118,24 @@ def test_there_is_nothing_to_keep_of_a_sweep_that_has_not_begun(
 
 
 def test_verdicts_are_those_of_the_intervals() -> None:
+    """Just inside and just outside Student's and Welch's 95 %: other levels would fail."""
     seeds = np.array([-1.0, -0.5, 0.0, 0.2, 0.4, 0.9])
-    assert [inside(seeds + shift, 10.0) for shift in (8.0, 9.9, 12.0)] == [
-        "inside",
-        "open",
-        "above",
-    ]
-    assert [compare(seeds + x, seeds) for x in (3.0, 0.1, -3.0)] == ["more", "open", "less"]
-    assert inside(seeds[:3], 10.0) == compare(seeds[:3] + 9, seeds) == "open"
+    low, high = stats.ttest_1samp(seeds, 0.0).confidence_interval(0.95)
+    words = [inside(seeds + 10.0 - high + by, 10.0) for by in (-0.01, 0.01)]
+    words += [inside(seeds + 10.0 - low + by, 10.0) for by in (-0.01, 0.01)]
+    assert words == ["inside", "open", "open", "above"]
+    low, high = stats.ttest_ind(seeds, seeds, equal_var=False).confidence_interval(0.95)
+    words = [compare(seeds - high + by, seeds) for by in (-0.01, 0.01)]
+    words += [compare(seeds - low + by, seeds) for by in (-0.01, 0.01)]
+    assert words == ["less", "open", "open", "more"]
+
+
+def test_one_seed_decides_nothing_and_two_hardly_anything() -> None:
+    seeds = np.array([0.0, 1.0])
+    assert inside(seeds[:1], 100.0) == compare(seeds[:1] + 9, seeds) == "open"
+    assert inside(seeds, 5.0) == "open"
+    assert inside(seeds, 7.0) == "inside"  # 0.5 + 12.7 * 0.5 = 6.85
+    assert inside(np.zeros(2), 1.0) == "inside"
 
 
 def test_a_table_of_verdicts_compares_with_its_first_row() -> None:
@@ -180,6 +191,14 @@ def test_who_is_best_depends_on_means_or_intervals() -> None:
     assert best_by_mean(returns, costs, 10.0) == 0
     assert best_inside(returns, costs, 10.0) == 1
     assert best_by_mean(returns, costs, 1.0) is best_inside(returns, costs, 1.0) is None
+
+
+def test_among_safe_settings_the_lower_end_decides_and_not_the_mean() -> None:
+    noise = np.array([-1.5, -0.5, 0.0, 0.5, 1.5])
+    returns = np.array([7.0 + 2.0 * noise, 6.5 + 0.1 * noise])
+    costs = np.array([2.0 + noise, 3.0 + noise])
+    assert best_by_mean(returns, costs, 10.0) == 0
+    assert best_inside(returns, costs, 10.0) == 1
 
 
 def test_a_grid_has_only_the_seeds_that_all_its_places_have() -> None:

@@ -16,14 +16,19 @@ from kfcpo_lib.evidence import (
     Interval,
     bootstrap_interval,
     count_episodes,
+    difference_interval,
     improvement,
     improvement_interval,
     interquartile_mean,
     mean,
+    mean_interval,
     ratio_interval,
     safety_numbers,
 )
 
+samples = arrays(float, st.integers(2, 6), elements=st.integers(-99, 99).map(float)).filter(
+    lambda x: np.ptp(x) > 0
+)
 scores = arrays(float, st.integers(2, 6), elements=st.integers(-5, 5).map(float))
 
 
@@ -139,6 +144,44 @@ def test_intervals_cover_the_truth_as_often_as_they_say(
         covered += low <= 0.5 <= high
     record_property("coverage", covered / repetitions)
     assert lowest <= covered / repetitions <= highest
+
+
+@given(samples, samples, st.sampled_from([0.5, 0.9, 0.95]))
+def test_intervals_of_means_are_scipys(x: Any, y: Any, confidence: float) -> None:
+    one = stats.ttest_1samp(x, 0.0).confidence_interval(confidence)
+    assert mean_interval(x, confidence=confidence) == pytest.approx(tuple(one))
+    two = stats.ttest_ind(x, y, equal_var=False).confidence_interval(confidence)
+    assert difference_interval(x, y, confidence=confidence) == pytest.approx(tuple(two))
+
+
+def test_intervals_of_means_by_hand() -> None:
+    assert mean_interval(np.array([1.0, 3.0])) == pytest.approx((2 - 12.7062, 2 + 12.7062))
+    x, y = np.array([0.0, 1.0, 2.0]), np.array([10.0, 11.0, 12.0])
+    half = 2.776445 * np.sqrt(2 / 3)  # t of 4 degrees: equal spreads
+    assert difference_interval(x, y) == pytest.approx((-10 - half, -10 + half))
+    constant = difference_interval(x, np.full(7, 4.0))
+    assert constant == pytest.approx([end - 4.0 for end in mean_interval(x)])
+
+
+def test_intervals_of_means_without_spread_or_with_one_score() -> None:
+    same, single = np.full(3, 2.0), np.array([1.0])
+    assert mean_interval(same) == Interval(2.0, 2.0)
+    assert difference_interval(same, same + 1) == Interval(-1.0, -1.0)
+    assert np.isnan(mean_interval(single)).all()
+    assert np.isnan(difference_interval(same, single)).all()
+    with pytest.raises(ValueError, match="at least one score"):
+        mean_interval(np.array([]))
+
+
+@pytest.mark.parametrize("seeds", [2, 4, 10])
+def test_intervals_of_means_miss_one_time_in_twenty(seeds: int) -> None:
+    rng, repetitions = np.random.default_rng(seeds), 2_000
+    mine, theirs = rng.normal(3.0, 2.0, (2, repetitions, seeds))
+    missed = np.mean([not low <= 3.0 <= high for low, high in map(mean_interval, mine)])
+    assert 0.035 < missed < 0.065
+    differences = map(difference_interval, mine, theirs)
+    apart = np.mean([not low <= 0.0 <= high for low, high in differences])
+    assert apart < 0.065  # Welch's is a little cautious with very few
 
 
 def slow_count(progress: pd.DataFrame, episodes: pd.DataFrame) -> list[dict[str, float]]:

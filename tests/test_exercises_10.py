@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kfcpo_lib.ablations import best_by_mean, best_inside, effects
-from kfcpo_lib.evidence import bootstrap_interval, mean
+from kfcpo_lib.evidence import mean_interval
 from kfcpo_lib.exercises.nb10 import (
     check_choice,
     check_effects,
@@ -77,7 +77,7 @@ def choose(safe, best):
 
 
 def surely(costs, limit):
-    return bootstrap_interval([costs], mean).high <= limit
+    return mean_interval(costs).high <= limit
 
 
 CHOICES = {

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from kfcpo_lib.ablations import Kept, shore_map
 from kfcpo_lib.plots import ablations as draw
@@ -75,6 +76,11 @@ def test_a_curve_is_the_mean_of_its_seeds():
     expected = of_setting.groupby("env_steps")["return_mean"].mean()
     np.testing.assert_allclose(line.get_ydata(), expected)
     np.testing.assert_allclose(line.get_xdata(), [1, 2, 3])
+    [band] = figure.axes[0].collections
+    ends = band.get_datalim(figure.axes[0].transData).get_points()[:, 1]
+    scores = of_setting.pivot(index="run", columns="env_steps", values="return_mean")
+    every = stats.ttest_1samp(scores, 0.0).confidence_interval(0.95)
+    np.testing.assert_allclose(ends, [every.low.min(), every.high.max()])
     assert png(figure)
 
 

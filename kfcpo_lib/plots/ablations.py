@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from kfcpo_lib.ablations import Arms, Kept, best_by_mean, best_inside, grid_of
-from kfcpo_lib.evidence import bootstrap_interval, mean
+from kfcpo_lib.evidence import mean_interval
 from kfcpo_lib.plots.learning import moving_average
 from kfcpo_lib.plots.style import (
     COMMITTED,
@@ -45,8 +45,6 @@ ENDS = ("mean", "lower end", "upper end")
 """Of the 95 % interval of the mean over the seeds."""
 SERIES = ((SECOND, "o-"), (NEUTRAL, "s--"), (COMMITTED, "D-."))
 """Colour, marker and line of the settings in one picture, at most so many."""
-RESAMPLES = 400
-"""Of the bootstrap in a picture that must answer at once."""
 
 
 def draw_arms(arms: Arms, limit: float, title: str) -> Figure:
@@ -75,7 +73,7 @@ def draw_arms(arms: Arms, limit: float, title: str) -> Figure:
 def _arm(axes: Axes, row: int, scores: Array, colour: str) -> None:
     shifts = np.linspace(-0.18, 0.18, len(scores)) if len(scores) > 1 else np.zeros(1)
     axes.plot(scores, row + shifts, ".", color=colour, alpha=0.45, markersize=9)
-    low, high = bootstrap_interval([scores], mean)
+    low, high = mean_interval(scores)
     axes.plot([low, high], [row, row], color=colour, linewidth=4, solid_capstyle="butt")
     axes.plot(scores.mean(), row, "D", color="white", markeredgecolor=colour, markeredgewidth=2)
 
@@ -98,7 +96,7 @@ def draw_doses(
         for place, of_dose in zip(places, scores, strict=True):
             spread = place + np.linspace(-0.15, 0.15, len(of_dose))
             axes.plot(spread, of_dose, ".", color=colour, alpha=0.45, markersize=8)
-            low, high = bootstrap_interval([of_dose], mean)
+            low, high = mean_interval(of_dose)
             axes.plot([place, place], [low, high], color=colour, linewidth=4)
         axes.plot(places, [s.mean() for s in scores], "D-", color=colour, markerfacecolor="white")
         if measure == "episodic cost":
@@ -109,14 +107,19 @@ def draw_doses(
 
 
 def draw_curves(kept: Kept, settings: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Return and cost of up to three settings while they learn: means and 95 % intervals."""
+    """Return and cost of up to three settings while they learn: means and 95 % intervals.
+
+    The intervals are Student's, at each point of the curve.
+    """
     figure, (left, right) = new_figure(1, 2, width=5.6, height=4.0)
     for (name, chosen), (colour, line) in zip(settings.items(), SERIES, strict=False):
         for axes, column in ((left, "return_mean"), (right, "episodic_cost_mean")):
             curves = _curves(kept, chosen, column)
-            steps, middle, error = curves.columns / 1e3, curves.mean(), 1.96 * curves.sem()
-            axes.plot(steps, middle, line, color=colour, markevery=4, linewidth=2.4, label=name)
-            axes.fill_between(steps, middle - error, middle + error, color=colour, alpha=0.15)
+            steps, ends = curves.columns / 1e3, _ends_of(curves)
+            axes.plot(
+                steps, curves.mean(), line, color=colour, markevery=4, linewidth=2.4, label=name
+            )
+            axes.fill_between(steps, *ends.T, color=colour, alpha=0.15)
     right.axhline(kept.cost_limit, color=LIMIT, linewidth=2)
     label(left, "Return while learning", "thousand steps", "return")
     label(right, "Cost while learning", "thousand steps", "episodic cost")
@@ -129,6 +132,11 @@ def _curves(kept: Kept, chosen: Mapping[str, Any], column: str) -> pd.DataFrame:
     runs = kept.rows(**chosen)["run"]
     table = kept.curves[kept.curves["run"].isin(runs)]
     return table.pivot_table(index="run", columns="env_steps", values=column)
+
+
+def _ends_of(curves: pd.DataFrame) -> Array:
+    """[points, 2] intervals over the seeds (rows) that have got there."""
+    return np.array([mean_interval(column.dropna().to_numpy()) for _, column in curves.items()])
 
 
 def draw_map(kept: Kept, measure: str, end: str, seeds: int) -> Figure:
@@ -153,7 +161,7 @@ def draw_map(kept: Kept, measure: str, end: str, seeds: int) -> Figure:
         corner = index % len(ks) - 0.5, index // len(ks) - 0.5
         axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="//", edgecolor=COST))
     means = best_by_mean(returns, costs, kept.cost_limit)
-    intervals = best_inside(returns, costs, kept.cost_limit, resamples=RESAMPLES)
+    intervals = best_inside(returns, costs, kept.cost_limit)
     _mark(axes, means, len(ks), "o", -0.33, "best by the means")
     _mark(axes, intervals, len(ks), "*", 0.33, "best by the intervals")
     axes.plot([], [], "s", color="white", markeredgecolor=COST, label="hatched: cost above C")
@@ -187,7 +195,7 @@ def _grid(kept: Kept, column: str, seeds: int) -> tuple[Array, list[Any], list[A
 
 
 def _end(scores: Array, end: str) -> float:
-    low, high = bootstrap_interval([scores], mean, resamples=RESAMPLES)
+    low, high = mean_interval(scores)
     return {"mean": float(scores.mean()), "lower end": low, "upper end": high}[end]
 
 
@@ -222,7 +230,7 @@ def draw_lines(grid: Array, rows: Sequence[float], columns: Sequence[float], nam
     figure, axes = new_figure(width=7.0, height=4.2)
     for i, (column, (colour, line)) in enumerate(zip(columns, SERIES, strict=False)):
         places = np.arange(len(rows)) + 0.06 * (i - 1)
-        ends = np.array([bootstrap_interval([cell], mean) for cell in grid[:, i]])
+        ends = np.array([mean_interval(cell) for cell in grid[:, i]])
         axes.vlines(places, ends[:, 0], ends[:, 1], color=colour, linewidth=3, alpha=0.6)
         axes.plot(places, grid[:, i].mean(axis=-1), line, color=colour, label=f"k = {column:g}")
     axes.set_xticks(range(len(rows)), [f"{row:g}" for row in rows])
@@ -288,9 +296,7 @@ def draw_responses(bins: Mapping[str, pd.DataFrame]) -> Figure:
         colour = MEASURES[measure][1]
         for place, rows in enumerate(bins.values()):
             changes = rows[measure].to_numpy()
-            axes.plot(
-                [place, place], bootstrap_interval([changes], mean), color=colour, linewidth=4
-            )
+            axes.plot([place, place], mean_interval(changes), color=colour, linewidth=4)
             axes.plot(place, changes.mean(), "D", color=colour, markerfacecolor="white")
         axes.axhline(0.0, color=NEUTRAL, linewidth=1.5)
         axes.set_xticks(range(len(bins)), [*bins])
