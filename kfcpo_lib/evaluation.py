@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy import stats
 from tqdm import tqdm
 
 from kfcpo_lib.envs import VecEnv, make_vec_env
 from kfcpo_lib.envs.interface import Array
+from kfcpo_lib.evidence import mean_interval
 from kfcpo_lib.policies import GaussianPolicy, ObservationNormaliser
 from kfcpo_lib.records import Knobs
 from kfcpo_lib.runs import read_config, read_evaluation, read_policy, write_whole
@@ -53,14 +53,6 @@ class Evaluation:
             f"cost {self.costs.mean():.1f} [{low:.1f}, {high:.1f}] of {self.cost_limit:g}, "
             f"{self.within_limit:.0%} of the episodes within the limit (95 % intervals)"
         )
-
-
-def mean_interval(values: Array, confidence: float = 0.95) -> tuple[float, float]:
-    """Student's t interval of a mean; both ends are the value itself if there is only one."""
-    if len(values) < 2 or np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    interval = stats.t.interval(confidence, len(values) - 1, values.mean(), stats.sem(values))
-    return float(interval[0]), float(interval[1])
 
 
 def load_policy(run: str | Path, name: str = "policy.pt") -> tuple[Any, Any, str]:

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kfcpo_lib.evaluation import evaluate, mean_interval
+from kfcpo_lib.evaluation import evaluate
+from kfcpo_lib.evidence import mean_interval
 from kfcpo_lib.records import TrainConfig
 from kfcpo_lib.training import train
 

@@ -156,6 +156,9 @@ def test_intervals_of_means_are_scipys(x: Any, y: Any, confidence: float) -> Non
 
 def test_intervals_of_means_by_hand() -> None:
     assert mean_interval(np.array([1.0, 3.0])) == pytest.approx((2 - 12.7062, 2 + 12.7062))
+    four = np.array([2.0, 4.0, 6.0, 8.0])  # standard error sqrt(5/3), t(3; 0.95) = 2.35336
+    half = 2.35336 * (5 / 3) ** 0.5
+    assert mean_interval(four, confidence=0.9) == pytest.approx((5 - half, 5 + half), rel=1e-5)
     x, y = np.array([0.0, 1.0, 2.0]), np.array([10.0, 11.0, 12.0])
     half = 2.776445 * np.sqrt(2 / 3)  # t of 4 degrees: equal spreads
     assert difference_interval(x, y) == pytest.approx((-10 - half, -10 + half))

@@ -17,7 +17,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from kfcpo_lib.benchmarks.results import save_results, table
-from kfcpo_lib.evaluation import evaluate, mean_interval
+from kfcpo_lib.evaluation import evaluate
+from kfcpo_lib.evidence import mean_interval
 from kfcpo_lib.records import TrainConfig
 from kfcpo_lib.runs import read_progress
 from kfcpo_lib.training import train

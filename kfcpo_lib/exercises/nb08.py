@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kfcpo_lib.evaluation import mean_interval
+from kfcpo_lib.evidence import mean_interval
 from kfcpo_lib.exercises.checking import Wrong, close, exercise, solved
 
 Array = NDArray[np.float64]
