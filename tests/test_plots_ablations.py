@@ -84,18 +84,41 @@ def test_a_curve_is_the_mean_of_its_seeds():
     assert png(figure)
 
 
-@pytest.mark.parametrize("cost", [2.0, 9.0, 99.0])
+@pytest.mark.parametrize("cost", [2.0, 10.0, 99.0])
 def test_a_map_marks_the_best_settings_and_hatches_the_unsafe(cost):
-    figure = draw.draw_map(made(cost=cost), "return", "mean", seeds=4)
+    kept = made(cost=cost)
+    figure = draw.draw_map(kept, "return", "mean", seeds=4)
     [axes] = figure.axes
-    hatched = [patch for patch in axes.patches if patch.get_hatch()]
-    assert len(hatched) == {2.0: 0, 99.0: 9}.get(cost, len(hatched))
+    corners = [patch.get_xy() for patch in axes.patches if patch.get_hatch()]
+    hatched = {(LAMBDAS[round(y + 0.5)], KS[round(x + 0.5)]) for x, y in corners}
+    costs = kept.results.groupby(["margin_lambda", "steepness_k"])["sampled_cost"].mean()
+    assert hatched == {*costs.index[costs > 10.0]}
+    assert (cost == 10.0) == (0 < len(hatched) < 9)
     words = [text.get_text() for text in axes.get_legend().get_texts()]
     assert ("best by the means: none" in words) == (cost == 99.0)
     assert png(figure)
 
 
-def test_lines_times_and_the_winner_draw():
+def test_bars_are_the_intervals_of_the_verdicts():
+    scores = np.array([8.0, 9.0, 9.5, 9.9])
+    low, high = stats.ttest_1samp(scores, 0.0).confidence_interval(0.95)
+    figure = draw.draw_arms({"one": (scores, scores)}, 10.0, "title")
+    assert [low, high] == pytest.approx([*figure.axes[0].lines[1].get_xdata()])
+    figure = draw.draw_doses([1.0], {"return": [scores]}, 10.0, "dose")
+    assert [low, high] == pytest.approx([*figure.axes[0].lines[1].get_ydata()])
+
+
+def test_the_winner_promises_more_than_it_keeps_unless_it_is_alone():
+    for settings, promised in ((1, 10.0), (9, 12.0)):
+        figure = draw.draw_winner(settings, seeds=2, spread=2.0)
+        words = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+        means = {word.split(":")[0]: float(word.rsplit(" ", 1)[1]) for word in words}
+        assert means["kept"] == pytest.approx(10.0, abs=0.15)
+        assert means["promised"] == pytest.approx(promised, abs=0.15)
+        assert png(figure)
+
+
+def test_lines_and_times_draw():
     kept = made()
     values, lambdas, ks = draw.grid_of(kept, "sampled_return", "margin_lambda", "steepness_k")
     assert png(draw.draw_lines(values, lambdas, ks, "return"))

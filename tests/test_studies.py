@@ -15,7 +15,8 @@ import kfcpo_lib.studies
 from kfcpo_lib import train
 from kfcpo_lib.evaluation import Evaluation, evaluate, store_evaluation, stored_evaluation
 from kfcpo_lib.evidence import COUNTS, safety_numbers
-from kfcpo_lib.runs import read_episodes, read_policy, read_progress
+from kfcpo_lib.runs import read_episodes, read_policy, read_progress, read_train_config
+from kfcpo_lib.specs import read_spec
 from kfcpo_lib.studies import (
     is_evaluated,
     learning_record,
@@ -28,6 +29,7 @@ from kfcpo_lib.studies import (
 )
 
 EPOCHS, ROWS = 30, 20
+SPECS, STORED = (Path(__file__).parents[1] / "figures" / name for name in ("specs", "runs"))
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +91,60 @@ def test_safetys_numbers_are_those_of_the_episodes(run: Path) -> None:
     assert row["final_cost"] == pytest.approx(last.mean())
 
 
+HAND_MADE = pd.DataFrame(
+    {
+        "epoch": range(6),
+        "env_steps": [1_000, 2_000, 3_000, 3_500, 5_500, 6_000],
+        "return_mean": [50.0, 40.0, 30.0, 20.0, 1.0, 4.0],
+        "cost_weight": [0.9, 0.9, 0.9, 0.1, 0.5, 0.6],
+        "rollbacks": [9, 9, 9, 0, 1, 2],
+        "minibatches": [10, 10, 10, 10, 10, 80],
+        "epochs": 1,
+        "epochs_within": [0, 0, 1, 1, 1, 0],
+        "episodes": [0, 4, 4, 4, 1, 3],
+        "episodes_within": [0, 1, 4, 4, 1, 0],
+        "cost_sum": [0.0, 80.0, 40.0, 40.0, 10.0, 60.0],
+        "excess": [0.0, 8_000.0, 0.0, 0.0, 0.0, 4_000.0],
+    }
+)
+"""Six epochs; three lie in the second half of the training, two in its last tenth."""
+
+
+def test_every_number_of_a_summary_by_hand(run: Path) -> None:
+    HAND_MADE.to_csv(run / "progress.csv", index=False)
+    played = {
+        "episode_return": [1.0, 2.0, 9.0, 5.0, 5.0, 8.0],
+        "episode_cost": [12.0, 0.0, 30.0, 13.0, 14.0, 6.0],
+    }
+    table = pd.DataFrame({"actions": ["sampled"] * 3 + ["mean"] * 3, "env_steps": 6_000} | played)
+    table.to_csv(run / "evaluation.csv", index=False)
+    assert summary(run) == pytest.approx(
+        {
+            "algorithm": "kfcpo",
+            "env_id": "PointMass-v0",
+            "seed": 3,
+            "cost_limit": 12.0,
+            "env_steps": 6_000,
+            "sampled_return": 4.0,  # the median is 2
+            "sampled_cost": 14.0,
+            "sampled_within": 2 / 3,  # at the limit is within it
+            "mean_return": 6.0,
+            "mean_cost": 11.0,
+            "mean_within": 1 / 3,
+            "final_return": 2.5,
+            "final_cost": 70 / 4,  # an episode, not an epoch, is what is averaged
+            "epochs_within": 3 / 6,
+            "episodes_within": 10 / 16,
+            "violations": 6,
+            "training_cost": 230 / 16,
+            "excess": 0.012,
+            "rollback_share": 3 / 100,
+            "cost_weight": 0.4,
+            "weight_spread": np.sqrt(0.14 / 3),
+        }
+    )
+
+
 @given(rows=st.integers(1, 40))
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_thinning_keeps_sums_and_ends(rows: int, finished: Path) -> None:
@@ -119,6 +175,24 @@ def test_a_study_is_a_table_of_its_runs(run: Path, tmp_path: Path) -> None:
     table = read_study(runs_in(tmp_path / "study"))
     assert table["run"].tolist() == ["long_3"]
     assert table["algorithm"].tolist() == ["kfcpo"]
+
+
+def test_stored_runs_were_made_by_the_specs_of_today() -> None:
+    """Of their settings only the folder and the threads may differ."""
+    compared = 0
+    for study in (
+        "point_goal",
+        "point_goal_long",
+        "point_goal_rivals",
+        "other_tasks",
+        "car_button",
+    ):
+        planned = {run.name: run.config for run in read_spec(SPECS / f"{study}.toml").runs}
+        for folder in runs_in(STORED / study):
+            free = {"run_dir": None, "env_threads": None}
+            assert read_train_config(folder, **free) == planned[folder.name], folder
+            compared += 1
+    assert compared >= 30
 
 
 def test_a_summary_may_stop_earlier(run: Path) -> None:
