@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 
 KEPT = Path(__file__).parents[1] / "figures" / "runs" / "ablations"
 CURVE_ROWS = 20
-CURVE_COLUMNS = ["env_steps", "return_mean", "episodic_cost_mean", "cost_weight"]
+CURVE_COLUMNS = ["env_steps", "return_mean", "episodic_cost_mean", "cost_weight", "delta"]
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,8 @@ def test_a_kept_sweep_has_the_numbers_of_its_runs(kept: Kept, swept: Path) -> No
     curve = kept.curves[kept.curves["run"] == run.name]
     record = learning_record(run)
     assert len(curve) == min(CURVE_ROWS, len(record))
-    assert curve["cost_weight"].mean() == pytest.approx(record["cost_weight"].mean(), rel=1e-3)
+    for name in ("cost_weight", "delta"):
+        assert curve[name].mean() == pytest.approx(record[name].mean(), rel=1e-3)
     assert kept.spec == tomllib.loads(SPEC)
 
 
