@@ -122,6 +122,7 @@ def draw_curves(kept: Kept, settings: Mapping[str, Mapping[str, Any]]) -> Figure
             axes.fill_between(steps, *ends.T, color=colour, alpha=0.15)
     right.axhline(kept.cost_limit, color=LIMIT, linewidth=2)
     label(left, "Return while learning", "thousand steps", "return")
+    right.set_ylim(bottom=0)  # of two or three seeds an interval may reach below
     label(right, "Cost while learning", "thousand steps", "episodic cost")
     legend(left)
     return figure
@@ -227,7 +228,7 @@ def _mark(
 
 def draw_lines(grid: Array, rows: Sequence[float], columns: Sequence[float], name: str) -> Figure:
     """A measure [rows, columns, seeds] over lambda, a line a k; not parallel: they interact."""
-    figure, axes = new_figure(width=7.0, height=4.2)
+    figure, axes = new_figure(width=8.6, height=4.2)
     for i, (column, (colour, line)) in enumerate(zip(columns, SERIES, strict=False)):
         places = np.arange(len(rows)) + 0.06 * (i - 1)
         ends = np.array([mean_interval(cell) for cell in grid[:, i]])
@@ -235,8 +236,8 @@ def draw_lines(grid: Array, rows: Sequence[float], columns: Sequence[float], nam
         axes.plot(places, grid[:, i].mean(axis=-1), line, color=colour, label=f"k = {column:g}")
     axes.set_xticks(range(len(rows)), [f"{row:g}" for row in rows])
     label(axes, f"{name}: mean and 95 % interval", "margin λ", name)
-    legend(axes)
-    return figure
+    legend(axes, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    return fix_margins(figure, left=0.1, right=0.8, bottom=0.16, top=0.9)
 
 
 def draw_winner(settings: int, seeds: int, spread: float) -> Figure:
