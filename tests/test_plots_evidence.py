@@ -49,15 +49,22 @@ def test_a_learning_curve_is_the_mean_of_its_seeds():
 
 
 @pytest.mark.parametrize("interval", [NONE, Interval(8.0, 13.0)])
-def test_return_against_cost_tells_safe_from_unsafe_by_shape(interval):
-    points = {
-        "safe": (Point(10.0, interval), Point(20.0, NONE)),
-        "unsafe": (Point(12.0, interval), Point(300.0, NONE)),
+def test_return_against_cost_tells_by_shape_what_the_interval_of_the_cost_says(interval):
+    costs = {
+        "inside": Point(20.0, Interval(18.0, 25.0)),
+        "above": Point(300.0, Interval(25.1, 400.0)),
+        "either": Point(24.0, Interval(20.0, 28.0)),
+        "one seed": Point(20.0, NONE),
     }
+    points = {rule: (Point(10.0, interval), cost) for rule, cost in costs.items()}
     figure = draw_pareto(points, 25.0)
     markers = [container[0].get_marker() for container in figure.axes[0].containers]
-    assert markers == ["o", "X"]
+    assert markers == ["o", "X", "D", "D"]
     assert {text.get_text() for text in figure.axes[0].texts} == set(points)
+    [explained] = figure.legends
+    assert [text.get_text().split()[-1] for text in explained.get_texts()] == [
+        "inside", "above", "open",
+    ]  # fmt: skip
     assert png(figure)
 
 
@@ -98,7 +105,7 @@ def test_the_explorer_draws_anew_and_survives_its_ends():
 
 def test_of_two_neighbours_the_lower_one_has_its_name_below():
     ends = {"low": (16.0, 24.1), "high": (16.6, 23.9), "far": (27.0, 53.0), "alone": (16.2, 40.0)}
-    nowhere = (float("nan"), float("nan"))
+    nowhere = Interval(float("nan"), float("nan"))
     points = {
         rule: (Point(gain, nowhere), Point(cost, nowhere)) for rule, (gain, cost) in ends.items()
     }

@@ -1,12 +1,13 @@
 """Figures of results: curves of several seeds, return against cost, intervals; notebook 09."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from kfcpo_lib.evidence import Interval, bootstrap_interval, improvement, mean
@@ -27,6 +28,12 @@ from kfcpo_lib.plots.style import (
 Array = NDArray[np.float64]
 PANELS = 4
 """Panels in a row."""
+MARKS: dict[str, dict[str, Any]] = {
+    "inside": {"color": COMMITTED, "marker": "o"},
+    "above": {"color": COST, "marker": "X"},
+    "open": {"color": NEUTRAL, "marker": "D", "markerfacecolor": "white"},
+}
+"""How a rule is drawn: where the interval of its cost lies."""
 
 
 class Point(NamedTuple):
@@ -37,7 +44,7 @@ class Point(NamedTuple):
 
 
 def draw_learning(runs: Mapping[str, Sequence[pd.DataFrame]], window: int = 5) -> Figure:
-    """Cost and return of every rule while it learns, a panel a rule, all on the same axes.
+    """Cost and return of every rule while it learns, a panel a rule, all on the same scales.
 
     Args:
         runs: rule -> the `studies.learning_record` of its seeds; the line is their mean, the band
@@ -77,6 +84,8 @@ def _band(
 def draw_pareto(points: Mapping[str, tuple[Point, Point]], limit: float) -> Figure:
     """Return against cost: up and to the left is better, right of the limit is not allowed.
 
+    The mark says where the cost's interval lies: inside the limit, above it, or on both sides.
+
     Args:
         points: rule -> its return and its cost.
         limit: the cost limit.
@@ -84,6 +93,7 @@ def draw_pareto(points: Mapping[str, tuple[Point, Point]], limit: float) -> Figu
     figure, axes = new_figure(width=8.5, height=5.0)
     _return_against_cost(axes, points, limit)
     label(axes, "Up is better, right of the line is not allowed", "cost", "return")
+    _explain_marks(figure, [points], limit)
     return figure
 
 
@@ -93,23 +103,42 @@ def draw_tasks(tasks: Mapping[str, Mapping[str, tuple[Point, Point]]], limit: fl
     for axes, (name, points) in zip(np.atleast_1d(grid).flat, tasks.items(), strict=True):
         _return_against_cost(axes, points, limit)
         label(axes, name, "cost", "return")
+    _explain_marks(figure, tasks.values(), limit)
     return figure
+
+
+def standing(cost: Interval, limit: float) -> str:
+    """`inside` or `above` if the whole interval of the cost says so, else `open`."""
+    if cost.high <= limit:
+        return "inside"
+    return "above" if cost.low > limit else "open"
+
+
+def _explain_marks(
+    figure: Figure, panels: Collection[Mapping[str, tuple[Point, Point]]], limit: float
+) -> None:
+    """A legend below the panels, of the marks that are in them."""
+    used = {standing(cost.interval, limit) for points in panels for _, cost in points.values()}
+    handles = [
+        Line2D([], [], linestyle="", markersize=10, **mark, label=f"interval of the cost: {words}")
+        for words, mark in MARKS.items()
+        if words in used
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=FONT_SIZE - 1)
 
 
 def _return_against_cost(
     axes: Axes, points: Mapping[str, tuple[Point, Point]], limit: float
 ) -> None:
     for name, (gain, cost) in points.items():
-        safe = cost.value <= limit
         axes.errorbar(
             cost.value,
             gain.value,
             xerr=_arms(cost),
             yerr=_arms(gain),
-            color=COMMITTED if safe else COST,
-            marker="o" if safe else "X",
             markersize=10,
             capsize=4,
+            **MARKS[standing(cost.interval, limit)],
         )
         axes.annotate(
             name,
