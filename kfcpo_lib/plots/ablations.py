@@ -322,3 +322,30 @@ def draw_times(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     axes.margins(x=0.15, y=0.2)
     legend(axes, loc="center left")
     return figure
+
+
+def draw_clarity(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """How much of one epoch's directions is signal, by lambda of GAE; a panel a policy.
+
+    Args:
+        rows: of `bench noise`, those of a policy together.
+    """
+    policies = pd.DataFrame(rows).groupby("env_steps")
+    figure, panels = new_figure(1, len(policies), width=5.8, height=4.4)
+    lines = (
+        ("reward's clarity", REWARD, "o-"),
+        ("cost's clarity", COST, "s-"),
+        ("cost's truth, cosine to reference", NEUTRAL, "d:"),
+    )
+    for axes, (steps, table) in zip(np.atleast_1d(panels).flat, policies, strict=True):
+        places = range(len(table))
+        for name, colour, line in lines:
+            axes.plot(places, table[name], line, color=colour, markersize=9, label=name)
+        axes.set_xticks(places, [f"{share:g}" for share in table["lambda"]])
+        axes.set_ylim(0.0, 1.05)
+        _, row = next(table.iterrows())
+        title = f"{steps:,} steps: return {row['return']:.0f}, cost {row['cost']:.0f}"
+        label(axes, title, r"$\lambda$ of GAE", "cosine")
+    handles, names = np.atleast_1d(panels).flat[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=FONT_SIZE - 1)
+    return figure
