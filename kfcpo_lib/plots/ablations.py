@@ -333,14 +333,19 @@ def draw_clarity(rows: Sequence[Mapping[str, Any]]) -> Figure:
     policies = pd.DataFrame(rows).groupby("env_steps")
     figure, panels = new_figure(1, len(policies), width=5.8, height=4.4)
     lines = (
-        ("reward's clarity", REWARD, "o-"),
-        ("cost's clarity", COST, "s-"),
-        ("cost's truth, cosine to reference", NEUTRAL, "d:"),
+        ("reward's clarity", "reward's clarity", REWARD, "o-"),
+        ("cost's clarity", "cost's clarity", COST, "s-"),
+        (
+            "cost's truth, cosine to reference",
+            "cost's truth against that at 0.95",
+            NEUTRAL,
+            "d:",
+        ),
     )
     for axes, (steps, table) in zip(np.atleast_1d(panels).flat, policies, strict=True):
         places = range(len(table))
-        for name, colour, line in lines:
-            axes.plot(places, table[name], line, color=colour, markersize=9, label=name)
+        for name, words, colour, line in lines:
+            axes.plot(places, table[name], line, color=colour, markersize=9, label=words)
         axes.set_xticks(places, [f"{share:g}" for share in table["lambda"]])
         axes.set_ylim(0.0, 1.05)
         _, row = next(table.iterrows())
