@@ -164,7 +164,7 @@ def _ends(runs: dict[str, list[Path]]) -> dict[str, tuple[rivals.Point, rivals.P
 
 def _point(seeds: "pd.Series[float]") -> rivals.Point:
     scores = seeds.to_numpy()
-    return rivals.Point(float(scores.mean()), evidence.bootstrap_interval([scores], evidence.mean))
+    return rivals.Point(float(scores.mean()), evidence.mean_interval(scores))
 
 
 def map_of_the_cost() -> Figure:

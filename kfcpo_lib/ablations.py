@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from kfcpo_lib.controllers import MarginAware, ShoreWalk, simulate
-from kfcpo_lib.evidence import difference_interval, mean_interval
+from kfcpo_lib.evidence import difference_interval, mean_interval, standing
 from kfcpo_lib.runs import provenance, read_config, write_whole
 from kfcpo_lib.specs import grid_values, plan, read_spec
 from kfcpo_lib.studies import learning_record, thin
@@ -156,8 +156,7 @@ def inside(costs: Array, limit: float) -> str:
 
     A single seed has no interval, and decides nothing.
     """
-    low, high = mean_interval(costs)
-    return "inside" if high <= limit else "above" if low > limit else "open"
+    return standing(mean_interval(costs), limit)
 
 
 def compare(ours: Array, theirs: Array) -> str:

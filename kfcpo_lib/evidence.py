@@ -88,22 +88,6 @@ def improvement_interval(
     return _bootstrap([*ours, *theirs], compare, confidence, resamples, seed)
 
 
-def ratio_interval(
-    ours: Array, theirs: Array, *, confidence: float = 0.95, resamples: int = 2_000, seed: int = 0
-) -> Interval:
-    """Percentile interval of mean(ours) / mean(theirs), for claims such as "50 % more return".
-
-    NaN unless all of `theirs` are positive: a ratio to a number near zero, or below, says nothing.
-    """
-
-    def ratio(x: Array, y: Array, axis: int) -> Any:
-        return np.mean(x, axis=axis) / np.mean(y, axis=axis)
-
-    if np.min(theirs, initial=np.inf) <= 0:
-        return Interval(np.nan, np.nan)
-    return _bootstrap([ours, theirs], ratio, confidence, resamples, seed)
-
-
 def mean_interval(scores: Array, *, confidence: float = 0.95) -> Interval:
     """Student's interval of the mean of scores [seeds]; NaN of a single one.
 
@@ -118,6 +102,11 @@ def difference_interval(ours: Array, theirs: Array, *, confidence: float = 0.95)
     The two may spread differently. NaN if one of them has a single score.
     """
     return _student([ours, theirs], confidence)
+
+
+def standing(cost: Interval, limit: float) -> str:
+    """`inside` or `above` if the whole interval of a cost is; else `open`."""
+    return "inside" if cost.high <= limit else "above" if cost.low > limit else "open"
 
 
 def _student(samples: Strata, confidence: float) -> Interval:

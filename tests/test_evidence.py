@@ -22,8 +22,8 @@ from kfcpo_lib.evidence import (
     interquartile_mean,
     mean,
     mean_interval,
-    ratio_interval,
     safety_numbers,
+    standing,
 )
 
 samples = arrays(float, st.integers(2, 6), elements=st.integers(-99, 99).map(float)).filter(
@@ -116,20 +116,14 @@ def test_its_interval_is_that_of_all_possible_resamples() -> None:
     assert improvement_interval([x + 9], [y]) == (1.0, 1.0)
 
 
-def test_the_interval_of_a_ratio_is_that_of_all_possible_resamples() -> None:
-    x, y = np.array([3.0, 4.0, 8.0]), np.array([2.0, 2.5, 5.0])
-    every = [
-        float(np.mean(a) / np.mean(b))
-        for a in itertools.product(x, repeat=3)
-        for b in itertools.product(y, repeat=3)
-    ]
-    assert_near_quantiles(ratio_interval(x, y, confidence=0.9, resamples=20_000), every)
-    assert np.isnan(ratio_interval(x, np.array([1.0]))).all()
-
-
-@pytest.mark.parametrize("theirs", [[1.0, 0.0, 2.0], [1.2, -0.4, 0.1], [-1.0, -1.1, -0.9]])
-def test_a_ratio_to_nothing_or_less_has_no_interval(theirs: list[float]) -> None:
-    assert np.isnan(ratio_interval(np.array([1.0, 2.0, 3.0]), np.array(theirs))).all()
+@pytest.mark.parametrize(
+    ("interval", "found"),
+    [((20, 25), "inside"), ((25, 30), "open"), ((25.1, 30), "above"), ((np.nan, np.nan), "open")],
+)
+def test_a_whole_interval_decides_on_which_side_of_the_limit_a_cost_is(
+    interval: tuple[float, float], found: str
+) -> None:
+    assert standing(Interval(*interval), 25.0) == found
 
 
 @pytest.mark.full

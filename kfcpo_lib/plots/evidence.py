@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from kfcpo_lib.evidence import Interval, bootstrap_interval, improvement, mean
+from kfcpo_lib.evidence import Interval, bootstrap_interval, improvement, mean, standing
 from kfcpo_lib.plots.learning import moving_average
 from kfcpo_lib.plots.style import (
     COMMITTED,
@@ -105,13 +105,6 @@ def draw_tasks(tasks: Mapping[str, Mapping[str, tuple[Point, Point]]], limit: fl
         label(axes, name, "cost", "return")
     _explain_marks(figure, tasks.values(), limit)
     return figure
-
-
-def standing(cost: Interval, limit: float) -> str:
-    """`inside` or `above` if the whole interval of the cost says so, else `open`."""
-    if cost.high <= limit:
-        return "inside"
-    return "above" if cost.low > limit else "open"
 
 
 def _explain_marks(
