@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kfcpo_lib.blending import blend
+from kfcpo_lib.blending import blend, remove_component
 from kfcpo_lib.exercises import nb07
 from kfcpo_lib.trust_region import move, restore, snapshot
 
@@ -80,6 +80,22 @@ def plain_division(r, c, w, inner):
     return nb07.direction(r, c, w, inner)
 
 
+def one_guard(r, c, w, inner):
+    """Only the reward's gradient may be zero."""
+    return nb07.direction(r, c, w, inner) if c.any() or not r.any() else r / c.norm()
+
+
+def zero_for_nan(r, c, w, inner):
+    """0/0 in either gradient makes the whole direction NaN, and then zero."""
+    return nb07.direction(r, c, w, inner) if r.any() and c.any() else torch.zeros_like(r)
+
+
+def asked_by_the_dot_product(r, c, w, inner):
+    r, c = nb07.unit(r, inner), nb07.unit(c, inner)
+    c = c if r @ c >= 0 else remove_component(c, r, inner)
+    return nb07.unit((1 - w) * r + w * c, inner)
+
+
 def without_last_unit(r, c, w, inner):
     return blend(nb07.unit(r, inner), nb07.unit(c, inner), w, "project_cost", inner)
 
@@ -91,18 +107,23 @@ DIRECTIONS = {
     "resolve the conflict": with_units("none"),
     "projected the reward": with_units("project_reward"),
     "projected both": with_units("project_both"),
-    "not with the dot product": lambda r, c, w, i: nb07.direction(r, c, w, torch.dot),
+    "are measured with `inner`": lambda r, c, w, i: nb07.direction(r, c, w, torch.dot),
+    "is asked with `inner`": asked_by_the_dot_product,
     "already points to safety": with_units("none", sign=-1.0),
     "division by zero": plain_division,
+    "yours becomes a division": one_guard,
+    "the step is the other's": zero_for_nan,
     "unit lengths, then": lambda r, c, w, i: 0.3 * nb07.direction(r, c, w, i),
 }
 
 
 @pytest.mark.parametrize("sentence", DIRECTIONS)
 def test_wrong_directions(capsys, sentence):
-    verdict, text = told(capsys, nb07.check_direction, DIRECTIONS[sentence])
-    assert not verdict
-    assert sentence in text
+    for seed in range(5):
+        torch.manual_seed(seed)
+        verdict, text = told(capsys, nb07.check_direction, DIRECTIONS[sentence])
+        assert not verdict
+        assert sentence in text
 
 
 def attempt(accept, undo):

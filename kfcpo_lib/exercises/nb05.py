@@ -27,9 +27,23 @@ def check_weights(student: Weights) -> None:
         values, expected = [float(value) for value in answer], margin_weights(*case)
         if not close(values, expected):
             raise Wrong(_weights_mistake(values, expected, case))
-    extreme = [float(value) for value in student(1000.0, 20.0, 0.8, 10.0)]
-    if not close(extreme, (0.0, 1.0)):
-        raise Wrong("far above the limit the weights should be (0, 1), yours are not.")
+    _judge_extreme(student, 1000.0, 10.0, (0.0, 1.0), "far above the centre")
+    _judge_extreme(student, 0.0, 1000.0, (1.0, 0.0), "far below the centre")
+
+
+def _judge_extreme(
+    student: Weights, cost: float, k: float, expected: tuple[float, float], where: str
+) -> None:
+    """Either side overflows in one way of writing a sigmoid; notebook 07 uses k = 1000."""
+    try:
+        values = [float(value) for value in solved(student(cost, 20.0, 0.8, k))]
+    except OverflowError:
+        raise Wrong(
+            f"{where} an exponential overflows: torch.sigmoid of a double tensor does not."
+        ) from None
+    if not close(values, expected):
+        weights = ", ".join(f"{weight:.0f}" for weight in expected)
+        raise Wrong(f"{where} the weights should be ({weights}), yours are not.")
 
 
 def _weights_mistake(
@@ -57,7 +71,7 @@ def check_projection(student: Project) -> None:
     """student(direction [P], obstacle [P], fisher [P, P]) -> [P], in the Fisher metric."""
     for size in (2, 3, 7):
         for conflict in (True, False):
-            direction, obstacle, fisher = _problem(size, conflict)
+            direction, obstacle, fisher = two_directions(size, conflict, misleading=size == 3)
             before = direction.clone(), obstacle.clone(), fisher.clone()
             answer = solved(student(direction, obstacle, fisher))
             same_shape(answer, direction, "the projected direction")
@@ -102,11 +116,13 @@ def check_blend(student: Blend) -> None:
     """student(reward [P], cost [P], cost_weight, fisher [P, P]) -> [P], cost projected."""
     for conflict in (True, False):
         for cost_weight in (0.2, 0.7, 0.0, 1.0):
-            cost, reward, fisher = _problem(5, conflict)
-            inner = _inner(fisher)
+            cost, reward, fisher = two_directions(5, conflict, misleading=cost_weight == 0.7)
+            before = reward.clone(), cost.clone(), fisher.clone()
             answer = solved(student(reward, cost, cost_weight, fisher))
             same_shape(answer, reward, "the blend")
-            if not close(answer, blend(reward, cost, cost_weight, "project_cost", inner)):
+            if not all(map(torch.equal, before, (reward, cost, fisher))):
+                raise Wrong("your function changes its arguments: work on a copy.")
+            if not close(answer, blend(reward, cost, cost_weight, "project_cost", _inner(fisher))):
                 raise Wrong(_blend_mistake(answer, reward, cost, cost_weight, fisher))
 
 
@@ -115,6 +131,7 @@ def _blend_mistake(
 ) -> str:
     inner = _inner(fisher)
     usual = {
+        "the conflict is measured in the Fisher metric, u' F v.": blend(reward, cost, cost_weight),
         "w_c and w_r are swapped: w_c belongs to the cost direction.": blend(
             reward, cost, 1.0 - cost_weight, "project_cost", inner
         ),
@@ -127,7 +144,6 @@ def _blend_mistake(
         "you projected both, as PCRPO does; in KFCPO only the cost direction gives way.": blend(
             reward, cost, cost_weight, "project_both", inner
         ),
-        "the conflict is measured in the Fisher metric, u' F v.": blend(reward, cost, cost_weight),
         "subtracting the cost direction raises the cost: it already points to safety.": blend(
             reward, -cost, cost_weight, "none", inner
         ),
@@ -138,13 +154,20 @@ def _blend_mistake(
     return "it should be w_r * reward + w_c * cost, with w_r = 1 - w_c and the cost projected."
 
 
-def _problem(size: int, conflict: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """A direction, an obstacle and a Fisher matrix; in conflict or not, as felt by the Fisher."""
-    square = torch.randn(size, size, dtype=torch.float64)
-    fisher = square @ square.T + 0.1 * torch.eye(size, dtype=torch.float64)
-    direction, obstacle = 2.0 * torch.randn(2, size, dtype=torch.float64)
-    disagree = bool(direction @ fisher @ obstacle < 0)
-    return direction, obstacle if disagree == conflict else -obstacle, fisher
+def two_directions(
+    size: int, conflict: bool, *, misleading: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Two random directions [P] and a Fisher matrix [P, P] in whose metric they conflict or not.
+
+    The sign of their dot product says the same, or the contrary if it is to be misleading.
+    """
+    while True:
+        square = torch.randn(size, size, dtype=torch.float64)
+        fisher = square @ square.T + 0.1 * torch.eye(size, dtype=torch.float64)
+        direction, obstacle = 2.0 * torch.randn(2, size, dtype=torch.float64)
+        disagree = bool(direction @ fisher @ obstacle < 0)
+        if (disagree != bool(direction @ obstacle < 0)) == misleading:
+            return direction, obstacle if disagree == conflict else -obstacle, fisher
 
 
 def _inner(fisher: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kfcpo_lib.blending import Inner, blend
 from kfcpo_lib.exercises.checking import Wrong, close, exercise, same_shape, solved
+from kfcpo_lib.exercises.nb05 import two_directions
 from kfcpo_lib.trust_region import adapt_delta, snapshot, trial_step
 
 Block = tuple[Tensor, Tensor, Tensor]
@@ -117,15 +118,18 @@ def check_direction(student: Direction) -> None:
     """student(reward [P], cost [P], cost_weight, inner) -> [P] of length 1."""
     for conflict in (True, False):
         for cost_weight in (0.2, 0.7, 0.0, 1.0):
-            reward, cost, inner = _pair(6, conflict)
+            reward, cost, inner = _pair(6, conflict, misleading=cost_weight == 0.7)
             answer = solved(student(reward.clone(), cost.clone(), cost_weight, inner))
             same_shape(answer, reward, "the direction")
             if not close(answer, direction(reward, cost, cost_weight, inner)):
                 raise Wrong(_direction_mistake(answer, reward, cost, cost_weight, inner))
-    zero = torch.zeros(4, dtype=torch.float64)
-    answer = student(zero, zero, 0.5, torch.dot)
-    if not bool(torch.isfinite(answer).all()):
-        raise Wrong("two zero gradients should give the zero vector, not a division by zero.")
+    zero, vector = torch.zeros(4, dtype=torch.float64), torch.randn(4, dtype=torch.float64)
+    for reward, cost in ((zero, zero), (vector, zero), (zero, vector)):
+        answer = solved(student(reward.clone(), cost.clone(), 0.5, torch.dot))
+        if not bool(torch.isfinite(answer).all()):
+            raise Wrong("a gradient of zero stays zero: yours becomes a division by zero.")
+        if not close(answer, direction(reward, cost, 0.5, torch.dot)):
+            raise Wrong("where one gradient is zero, the step is the other's, at length 1.")
 
 
 def _direction_mistake(
@@ -145,6 +149,9 @@ def _direction_mistake(
         ),
         "w_c and w_r are swapped: w_c belongs to the cost direction.": blended(
             "project_cost", 1.0 - cost_weight
+        ),
+        "whether the two conflict is asked with `inner`, not with the dot product.": blended(
+            "project_cost" if n_r @ n_c < 0 else "none"
         ),
         "resolve the conflict before you blend.": blended("none"),
         "you projected the reward direction; in KFCPO the cost direction gives way.": blended(
@@ -311,10 +318,7 @@ def _layer(n_out: int, n_in: int) -> tuple[Block, Tensor]:
     return (basis_a, basis_g, torch.outer(values_g, values_a)), torch.kron(factors[1], factors[0])
 
 
-def _pair(size: int, conflict: bool) -> tuple[Tensor, Tensor, Inner]:
-    """Two directions, in conflict or not as a random metric feels them, and the metric."""
-    square = torch.randn(size, size, dtype=torch.float64)
-    fisher = square @ square.T + 0.1 * torch.eye(size, dtype=torch.float64)
-    reward, cost = 2.0 * torch.randn(2, size, dtype=torch.float64)
-    disagree = bool(reward @ fisher @ cost < 0)
-    return reward, cost if disagree == conflict else -cost, lambda u, v: u @ fisher @ v
+def _pair(size: int, conflict: bool, misleading: bool) -> tuple[Tensor, Tensor, Inner]:
+    """`two_directions`, with the metric as a function."""
+    reward, cost, fisher = two_directions(size, conflict, misleading=misleading)
+    return reward, cost, lambda u, v: u @ fisher @ v
