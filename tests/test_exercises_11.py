@@ -1,12 +1,15 @@
 """The checks of notebook 11: right answers pass, usual mistakes get the sentence meant for them."""
 
+import copy
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from kfcpo_lib.algorithms.surrogates import Surrogates, surrogates
 from kfcpo_lib.blending import margin_weights
-from kfcpo_lib.diagnosis import Diagnosis, Finding
+from kfcpo_lib.diagnosis import COST_ABOVE, OSCILLATING, STALLED, SUPPRESSED, Diagnosis, Finding
 from kfcpo_lib.exercises import nb11
 from kfcpo_lib.faults import (
     aliased_snapshot,
@@ -33,13 +36,27 @@ def told(capsys, check, *answers):
     return verdict, capsys.readouterr().out
 
 
-def signatures(tail, *, limit=1.1, weight=0.3, mean=False, first=False, safe=0.6):
-    cost = (tail["episodic_cost_mean"] / tail["cost_limit"]).mean()
-    jump = tail["cost_weight"].diff().abs().mean()
+def mean_change(weight):
+    return weight.diff().abs().mean()
+
+
+def signatures(
+    tail,
+    *,
+    limit=1.1,
+    undone=0.5,
+    change=mean_change,
+    jump=0.45,
+    safe=0.6,
+    weight=0.3,
+    average=pd.Series.mean,
+    first=False,
+):
+    cost = average(tail["episodic_cost_mean"] / tail["cost_limit"])
     seen = {
         "cost": cost > limit,
-        "stalled": tail["rollbacks"].sum() / tail["minibatches"].sum() >= 0.5,
-        "oscillating": (tail["cost_weight"].mean() if mean else jump) >= (0.9 if mean else 0.45),
+        "stalled": tail["rollbacks"].sum() / tail["minibatches"].sum() >= undone,
+        "oscillating": change(tail["cost_weight"]) >= jump,
         "suppressed": cost <= safe and tail["cost_weight"].mean() >= weight,
     }
     found = [name for name in seen if seen[name]]
@@ -65,6 +82,7 @@ RIGHT = [
     (nb11.check_guard, guard),
     (nb11.check_weights, margin_weights),
     (nb11.check_snapshot, snapshot),
+    (nb11.check_snapshot, lambda ps: copy.deepcopy([*ps])),
     (nb11.check_critics, Critics.forward),
     (nb11.check_decompose, decompose),
     (nb11.check_damping, damping),
@@ -119,10 +137,34 @@ def let_nan_pass(dampings, promised, true):
     return min(d for d, kl in zip(dampings, true, strict=True) if not kl > 2.0 * promised)
 
 
+def largest_change(weight):
+    return weight.diff().abs().max()
+
+
+def last(cost):
+    return cost.iloc[-1]
+
+
 WRONG = [
     (nb11.check_signatures, lambda t: signatures(t, limit=0.8), "not above its limit"),
     (nb11.check_signatures, lambda t: signatures(t, safe=1.0), "takes both"),
-    (nb11.check_signatures, lambda t: signatures(t, mean=True), "harmless mean"),
+    (nb11.check_signatures, lambda t: signatures(t, change=pd.Series.mean, jump=0.9), "harmless"),
+    (nb11.check_signatures, lambda t: signatures(t, limit=1.0), "not above its limit"),
+    (nb11.check_signatures, lambda t: signatures(t, limit=1.25), "a mean cost above 1.1 C"),
+    (nb11.check_signatures, lambda t: signatures(t, average=pd.Series.max), "compare the mean"),
+    (nb11.check_signatures, lambda t: signatures(t, average=last), "compare the mean"),
+    (nb11.check_signatures, lambda t: signatures(t, undone=0.2), "some undone steps are healthy"),
+    (nb11.check_signatures, lambda t: signatures(t, undone=0.51), "half of the steps undone"),
+    (nb11.check_signatures, lambda t: signatures(t, jump=0.1), "a single jump"),
+    (nb11.check_signatures, lambda t: signatures(t, jump=0.3), "the mean change has to be 0.45"),
+    (nb11.check_signatures, lambda t: signatures(t, jump=0.6), "harmless mean"),
+    (nb11.check_signatures, lambda t: signatures(t, change=largest_change), "a single jump"),
+    (nb11.check_signatures, lambda t: signatures(t, change=pd.Series.std, jump=0.4), "harmless"),
+    (nb11.check_signatures, lambda t: signatures(t, weight=0.0), "takes both"),
+    (nb11.check_signatures, lambda t: signatures(t, weight=0.2), "takes both"),
+    (nb11.check_signatures, lambda t: signatures(t, weight=0.5), "that is suppressed"),
+    (nb11.check_signatures, lambda t: signatures(t, safe=0.45), "that is suppressed"),
+    (nb11.check_signatures, lambda t: signatures(t, safe=0.85), "takes both"),
     (nb11.check_signatures, lambda t: signatures(t, first=True), "collect them all"),
     (nb11.check_signatures, lambda t: "cost", "a list of names"),
     (nb11.check_signatures, lambda t: ["tired"], "no signature 'tired'"),
@@ -139,6 +181,8 @@ WRONG = [
     (nb11.check_weights, lambda *_: (0.5, 0.5), "w_r = 1 - w_c"),
     (nb11.check_snapshot, aliased_snapshot, "shares memory"),
     (nb11.check_snapshot, lambda ps: [p.clone() for p in ps], "detach them"),
+    (nb11.check_snapshot, lambda ps: [*ps], "shares memory"),
+    (nb11.check_snapshot, lambda ps: (p.detach().clone() for p in ps), "a generator copies only"),
     (nb11.check_snapshot, lambda ps: [next(ps).detach().clone()], "one copy for each"),
     (nb11.check_snapshot, lambda ps: [p.detach().clone() + 0.5 for p in ps], "old values"),
     (nb11.check_critics, one_critic_twice, "from one critic"),
@@ -194,3 +238,24 @@ def test_treatments(capsys):
         verdict, text = told(capsys, nb11.check_treatments, lambda plans=plans: plans, cured)
         assert not verdict
         assert sentence in text
+
+
+@pytest.mark.parametrize("illness", [COST_ABOVE, STALLED, OSCILLATING])
+def test_a_treatment_must_not_bring_another_illness(capsys, illness):
+    def other(name, settings):
+        """Every patient loses its illness, and steep_k, or else weak_k, catches another."""
+        caught = name == ("weak_k" if illness == OSCILLATING else "steep_k")
+        return Diagnosis(3, (Finding(illness, "", ""),) if caught else ())
+
+    verdict, text = told(capsys, nb11.check_treatments, lambda: GOOD, other)
+    assert not verdict
+    assert f"has lost its illness and caught another: {illness}" in text
+
+
+@pytest.mark.parametrize(("patient", "left"), [("weak_k", SUPPRESSED), ("long_steps", COST_ABOVE)])
+def test_what_takes_more_epochs_is_no_other_illness(capsys, patient, left):
+    def slow(name, settings):
+        return Diagnosis(3, (Finding(left, "", ""),) if name == patient else ())
+
+    verdict, text = told(capsys, nb11.check_treatments, lambda: GOOD, slow)
+    assert verdict, text

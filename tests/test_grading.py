@@ -237,6 +237,15 @@ def test_values_survive_the_way():
     assert (back[5][1]["a"].shape, back[5][1]["a"].dtype) == (other.shape, other.dtype)
 
 
+def test_a_tensor_on_a_graph_differs_from_a_leaf_and_from_a_plain_one():
+    leaf = torch.ones(2, requires_grad=True)
+    for value in (leaf, leaf.view_as(leaf), leaf.clone(), leaf.detach(), leaf.detach().clone()):
+        back = wire.decode(json.loads(json.dumps(wire.encode(value, [leaf]))), [leaf])
+        assert back.requires_grad == value.requires_grad
+        assert (back.grad_fn is None) == (value.grad_fn is None)
+        assert (back.data_ptr() == leaf.data_ptr()) == (value.data_ptr() == leaf.data_ptr())
+
+
 PEEK = """import gc, sys
     from pathlib import Path
     import kfcpo_lib

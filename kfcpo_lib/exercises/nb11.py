@@ -29,55 +29,92 @@ ILL = {
     "low_lambda": SUPPRESSED,
 }
 """The patients whose settings are wrong, and what each of them shows."""
+CAUGHT = (COST_ABOVE, STALLED, OSCILLATING)
+"""What a treatment must not bring. A reward that is suppressed may need more epochs to come back;
+so may the cost of long_steps, which has no youth: whoever begins to drive hits things first."""
 TREATABLE = ("margin_lambda", "steepness_k", "episodic_cost_window", "kl_limit")
 """Settings that a treatment may change, beside those of the rule."""
+CHARTS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
+    ((), {}),
+    (("cost",), {"share": 1.3}),
+    (("suppressed",), {"share": 0.4}),
+    (("stalled",), {"undone": 7}),
+    (("oscillating",), {"weight": (0.9, 0.1) * 3}),
+    (("cost", "stalled"), {"share": 1.3, "undone": 7}),
+    ((), {"share": 1.05}),
+    ((), {"share": (0.8, 0.8, 0.8, 0.8, 0.8, 1.4)}),
+    ((), {"share": 0.4, "weight": 0.25}),
+    ((), {"share": 0.65}),
+    ((), {"undone": 3}),
+    ((), {"weight": (0.8, 0.8, 0.8, 0.2, 0.2, 0.2)}),
+    ((), {"weight": (0.8, 0.4) * 3}),
+    (("cost",), {"share": 1.15}),
+    (("suppressed",), {"share": 0.55, "weight": 0.35}),
+    (("stalled",), {"undone": 4}),
+    (("oscillating",), {"weight": (0.75, 0.25) * 3}),
+)
+"""Six epochs each, on both sides of every threshold: signatures, and what `_tail` takes."""
 _random = np.random.default_rng()
 
 
 @exercise("read the chart")
 def check_signatures(student: Callable[[pd.DataFrame], Any]) -> None:
     """student(tail) -> names of the signatures that the last epochs of a run show."""
-    for sick in ((), *((name,) for name in SIGNATURES), ("cost", "stalled")):
+    for sick, looks in CHARTS:
         for limit in (10.0, 25.0):
-            tail = _tail(sick, limit)
-            answer = solved(student(tail.copy()))
+            answer = solved(student(_tail(limit, **looks)))
             if isinstance(answer, str):
                 raise Wrong("return a list of names, an empty one for a healthy run.")
             if {*answer} != {*sick}:
                 raise Wrong(_chart_mistake({*answer}, {*sick}))
 
 
-def _tail(sick: Sequence[str], limit: float) -> pd.DataFrame:
-    """Six epochs with just these signatures."""
-    share = 0.9 + 0.05 * _random.random()
-    share = 1.3 if "cost" in sick else 0.4 if "suppressed" in sick else share
-    weight = np.full(6, 0.6)
-    if "oscillating" in sick:
-        weight = np.tile([0.9, 0.1], 3)
+def _tail(
+    limit: float,
+    share: float | Sequence[float] = 0.9,
+    weight: float | Sequence[float] = 0.6,
+    undone: int = 1,
+) -> pd.DataFrame:
+    """Six epochs: costs as shares of the limit, weights of the cost, and steps undone of eight."""
     return pd.DataFrame(
         {
-            "episodic_cost_mean": share * limit + 0.01 * _random.standard_normal(6),
+            "episodic_cost_mean": np.multiply(share, limit) + 0.01 * _random.standard_normal(6),
             "cost_limit": limit,
             "margin_lambda": 0.8,
-            "cost_weight": weight,
-            "rollbacks": 7 if "stalled" in sick else 1,
+            "cost_weight": np.broadcast_to(weight, 6),
+            "rollbacks": undone,
             "minibatches": 8,
         }
     )
 
 
+SEEN_TOO_MUCH = {
+    "cost": "a cost up to 1.1 C is not above its limit: compare the mean with 1.1 cost_limit.",
+    "stalled": "stalled takes at least half of all steps undone; some undone steps are healthy.",
+    "oscillating": "a single jump does not oscillate: the mean change has to be 0.45 or more.",
+    "suppressed": "suppressed takes both: a cost of at most 0.6 C, and a weight of at least 0.3.",
+}
+SEEN_TOO_LITTLE = {
+    "cost": "a mean cost above 1.1 C was judged wrongly: that is above its limit.",
+    "stalled": "half of the steps undone, or more, was judged wrongly: that is stalled.",
+    "oscillating": "a weight that jumps has a harmless mean: look at its changes, "
+    "diff().abs().mean(), which are 0.45 or more.",
+    "suppressed": "a mean cost up to 0.6 C with a mean weight from 0.3 on was judged wrongly: that "
+    "is suppressed.",
+}
+"""What to say if a chart's one wrong name is this."""
+
+
 def _chart_mistake(answer: set[str], sick: set[str]) -> str:
     if unknown := answer - {*SIGNATURES}:
         return f"there is no signature {unknown.pop()!r}; there are {', '.join(SIGNATURES)}."
-    if answer - sick == {"cost"}:
-        return "a cost between λC and C is not above its limit: compare with 1.1 times cost_limit."
-    if answer - sick == {"suppressed"}:
-        return "suppressed takes both: a cost of at most 0.6 C, and a weight of at least 0.3."
-    if sick - answer == {"oscillating"}:
-        return "a weight that jumps has a harmless mean: look at its changes, diff().abs().mean()."
     if answer and answer < sick:
         return "a run can show several signatures: collect them all."
     missed, extra = sorted(sick - answer), sorted(answer - sick)
+    if len(extra) == 1:
+        return SEEN_TOO_MUCH[extra[0]]
+    if len(missed) == 1 and not extra:
+        return SEEN_TOO_LITTLE[missed[0]]
     return f"a run was judged wrongly: missed {missed}, seen without cause {extra}."
 
 
@@ -97,8 +134,12 @@ def check_treatments(
                 raise Wrong("a higher cost limit cures the thermometer, not the patient.")
             if setting not in (*TREATABLE, "adaptive_delta", "delta_start"):
                 raise Wrong(f"{setting} is not what ails {name}; try one of the chart's settings.")
-        if ILL[name] in treat(name, plans[name]).signatures:
+        seen = treat(name, plans[name]).signatures
+        if ILL[name] in seen:
             raise Wrong(f"{name} is not well yet: it still shows {ILL[name]}.")
+        for illness in CAUGHT:
+            if illness in seen and (name, illness) != ("long_steps", COST_ABOVE):
+                raise Wrong(f"{name} has lost its illness and caught another: {illness}.")
 
 
 @exercise("surrogates")
@@ -170,10 +211,12 @@ def check_snapshot(student: Callable[[Any], Any]) -> None:
     """student(parameters) -> copies that stay when the parameters move."""
     layer = nn.Linear(3, 2)
     before = [parameter.detach().numpy().copy() for parameter in layer.parameters()]
-    copies = list(solved(student(iter(layer.parameters()))))
+    copies = solved(student(iter(layer.parameters())))
+    if not isinstance(copies, list | tuple):
+        raise Wrong("return a list: a generator copies only when it is asked, after the move.")
     if len(copies) != len(before):
         raise Wrong("one copy for each parameter is expected.")
-    if any(copied.requires_grad for copied in copies):
+    if any(copied.grad_fn is not None for copied in copies):
         raise Wrong("the copies still hang on the graph: detach them.")
     with torch.no_grad():
         for parameter in layer.parameters():

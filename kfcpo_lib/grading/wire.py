@@ -125,7 +125,9 @@ def _encode_array(value: Array, ours: Sequence[Array]) -> dict[str, Any]:
     plain = _plain(value)
     if plain.dtype.name not in DTYPES:
         raise TypeError(f"it hands over an array of {plain.dtype}; real numbers can be graded")
-    gradient = {"gradient": value.requires_grad} if isinstance(value, Tensor) else {}
+    gradient: dict[str, bool | str] = {}
+    if isinstance(value, Tensor):
+        gradient = {"gradient": "graph" if value.grad_fn is not None else value.requires_grad}
     for place, own in enumerate(ours):
         if isinstance(own, Tensor) == isinstance(value, Tensor) and _same_memory(own, plain):
             return {"place": place} | gradient
@@ -200,10 +202,11 @@ def _at_place(place: Any, ours: Sequence[Array]) -> Array:
 def _with_gradient(array: Array, coded: Mapping[str, Any]) -> Array:
     if not isinstance(array, Tensor) and "gradient" not in coded:
         return array
-    tensor = torch.as_tensor(array)
-    if coded.get("gradient") is not True:
+    tensor, gradient = torch.as_tensor(array), coded.get("gradient")
+    if gradient not in (True, "graph"):
         return tensor.detach()
-    return tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+    leaf = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+    return leaf.view_as(leaf) if gradient == "graph" else leaf
 
 
 def _decode_array(coded: Mapping[str, Any]) -> np.ndarray[Any, Any]:
