@@ -19,7 +19,7 @@ from kfcpo_lib.plots.style import png
         (blending.draw_blend, (180.0, 0.5, CONFLICT_MODES)),
         (blending.draw_metric, (0.25, 160.0)),
         (blending.draw_rest, ({"here": (0.99, 30.0)}, 0.8, 0.3, 20.0)),
-        (blending.draw_noise, ([0.01, 10.0], [1.0, 2.0], [40.0, 0.1], 20.0)),
+        (blending.draw_noise, ([0.01, 10.0], [1.0, 2.0], [40.0, 3.0], [40.0, 0.1], 20.0)),
         (blending.draw_budget, (switching_budget(steps=1),)),
     ],
 )

@@ -195,9 +195,20 @@ def draw_rest(
 
 
 def draw_noise(
-    steepness: Sequence[float], swing: Sequence[float], offset: Sequence[float], cost_noise: float
+    steepness: Sequence[float],
+    swing: Sequence[float],
+    offset: Sequence[float],
+    without_noise: Sequence[float],
+    cost_noise: float,
 ) -> Figure:
-    """The price of steepness and of its lack: flipping weights, and a cost far from its centre."""
+    """The price of steepness and of its lack: flipping weights, and a cost far from its centre.
+
+    Args:
+        steepness: values of k.
+        swing, offset: std of the true cost, and |its mean - lambda C|, both measured, for each k.
+        without_noise: the offset that theory gives for a cost that is known exactly.
+        cost_noise: standard deviation of c_ep.
+    """
     figure, (left, right) = new_figure(1, 2, width=5.6, height=4.4)
     fine = np.geomspace(min(steepness), max(steepness), 80)
     low, high = zip(*(weight_noise(k, 0.5, cost_noise) for k in fine), strict=True)
@@ -206,7 +217,8 @@ def draw_noise(
     label(left, rf"$c_{{ep}}$ has a std of {cost_noise:.1f}", "k per unit of cost", "")
     left.set_ylabel(r"cost weight $w_c$", fontsize=FONT_SIZE)
     right.plot(steepness, swing, "o-", color=COST, lw=2, label="swing: std of the true cost")
-    right.plot(steepness, offset, "s--", color=MARGIN, lw=2, label=r"offset: $|c^* - \lambda C|$")
+    right.plot(steepness, offset, "s-", color=MARGIN, lw=2, label=r"offset from $\lambda C$")
+    right.plot(steepness, without_noise, "--", color=MARGIN, lw=2, label="offset without noise")
     label(right, "Two ways to be wrong", "k per unit of cost", "episodic cost")
     for axes in (left, right):
         axes.set_xscale("log")

@@ -43,7 +43,7 @@ def metric_explorer() -> Explorer:
     return Explorer(
         draw_metric,
         "The same two directions as numbers, and as the policy feels them.",
-        stretch=_slider("weight of parameter 1", 3.0, 0.25, 4.0, 0.25),
+        stretch=_slider("stretch of parameter 1", 3.0, 0.25, 4.0, 0.25),
         angle=_slider("angle (degrees)", 80.0, 20.0, 160.0, 5.0),
     )
 
