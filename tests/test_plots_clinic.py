@@ -41,6 +41,15 @@ def test_everything_draws():
         assert png(figure).startswith(b"\x89PNG")
 
 
+def test_limit_and_centre_are_those_of_each_epoch():
+    run = a_table().assign(cost_limit=[20.0] * 8 + [10.0] * 4)
+    figure = draw.draw_chart(run, a_table(), fell_ill=8)
+    limit, centre = (patch.get_data() for patch in figure.axes[1].patches)
+    assert limit.values.tolist() == run["cost_limit"].tolist()
+    assert centre.values.tolist() == (0.8 * run["cost_limit"]).tolist()
+    assert limit.edges.tolist() == centre.edges.tolist() == [n + 0.5 for n in range(13)]
+
+
 def test_every_control_of_the_ward_changes_the_picture():
     explorer = ward_explorer({"healthy": a_table(), "ill": a_table(1.0), "worse": a_table(2.0)})
     for name, value in {"run": "worse", "beside": "ill", "window": 4}.items():

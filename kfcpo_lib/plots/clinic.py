@@ -85,12 +85,13 @@ def _values(table: pd.DataFrame, column: str) -> Array:
 
 
 def _limits(panels: Sequence[Axes], run: pd.DataFrame) -> None:
-    """The lines that the curves are read against."""
+    """The lines that the curves are read against; limit and centre as each epoch had them."""
     _, cost, weight, undone, delta, kl = panels
-    last = run.iloc[-1]
-    cost.axhline(last["cost_limit"], color=LIMIT, lw=1.5, label="limit C")
-    centre = last["cost_limit"] * last["margin_lambda"]
-    cost.axhline(centre, color=MARGIN, ls="--", lw=1.5, label="centre λC")
+    limit, epochs = run["cost_limit"].to_numpy(), run["epoch"].to_numpy()
+    edges = np.append(epochs, epochs[-1] + 1) - 0.5
+    cost.stairs(limit, edges, baseline=None, color=LIMIT, lw=1.5, label="limit C")
+    centre = limit * run["margin_lambda"].to_numpy()
+    cost.stairs(centre, edges, baseline=None, color=MARGIN, ls="--", lw=1.5, label="centre λC")
     cost.set_ylim(bottom=0.0)
     for panel in (weight, undone):
         panel.set(ylim=(-0.05, 1.05), yticks=(0.0, 0.5, 1.0))
