@@ -60,6 +60,48 @@ MISTAKES = {
 }
 
 
+def with_sizes(goal, hazard):
+    """The right rules with other radii, each made of the two right ones."""
+
+    def answer(before, after, places, hazards, *sizes):
+        return step_by_hand(before, after, places, hazards, goal(*sizes), hazard(*sizes))
+
+    return answer
+
+
+def with_distance(order):
+    """The right rules, but what counts as inside is measured with another norm."""
+
+    def answer(before, after, goal, hazards, goal_size, hazard_size):
+        there = np.linalg.norm(after - goal, order) <= goal_size
+        inside = (np.linalg.norm(hazards - after, order, axis=1) < hazard_size).any()
+        return apart(before, goal) - apart(after, goal) + there, float(inside)
+
+    return answer
+
+
+AT_THE_EDGE = {
+    "the goal's radius for hazards": (with_sizes(lambda g, h: g, lambda g, h: g), "a hazard's"),
+    "the hazards' radius for the goal": (with_sizes(lambda g, h: h, lambda g, h: h), "the goal's"),
+    "hazards doubled": (with_sizes(lambda g, h: g, lambda g, h: 2 * h), "a hazard's"),
+    "hazards halved": (with_sizes(lambda g, h: g, lambda g, h: h / 2), "a hazard's"),
+    "goal doubled": (with_sizes(lambda g, h: 2 * g, lambda g, h: h), "the goal's"),
+    "goal halved": (with_sizes(lambda g, h: g / 2, lambda g, h: h), "the goal's"),
+    "both halved": (with_sizes(lambda g, h: g / 2, lambda g, h: h / 2), ""),
+    "largest of the two differences": (with_distance(np.inf), ""),
+    "sum of the two differences": (with_distance(1), ""),
+}
+
+
+@pytest.mark.parametrize("slip", AT_THE_EDGE)
+def test_other_radii_and_distances_are_refused(capsys, slip):
+    answer, whose = AT_THE_EDGE[slip]
+    for _ in range(20):
+        verdict, text = told(capsys, answer)
+        assert not verdict
+        assert f"wrong at {whose}" in text
+
+
 @pytest.mark.parametrize("sentence", MISTAKES)
 def test_mistakes_are_named(capsys, sentence):
     for _ in range(5):

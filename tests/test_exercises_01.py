@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from kfcpo_lib import rollouts
 from kfcpo_lib.exercises.nb01 import check_gae, check_score_gradient, check_surrogate
@@ -57,6 +58,22 @@ WRONG = [
     (check_surrogate, lambda n, o, a: surrogate(o, n, a), "upside down"),
     (check_surrogate, lambda n, o, a: ((n - o) * a).mean(), "exponential is missing"),
     (check_surrogate, lambda n, o, a: surrogate(n.detach(), o, a), "no gradient flows"),
+    (check_surrogate, lambda n, o, a: surrogate(n, o, a).item(), "no gradient flows"),
+    (
+        check_surrogate,
+        lambda n, o, a: surrogate(n.detach(), o, a).requires_grad_(),
+        "not its gradient in log_prob",
+    ),
+    (
+        check_surrogate,
+        lambda n, o, a: torch.tensor(surrogate(n, o, a).item(), requires_grad=True),
+        "not its gradient in log_prob",
+    ),
+    (
+        check_surrogate,
+        lambda n, o, a: surrogate(n.detach(), o, a) + 0 * n.sum(),
+        "not its gradient in log_prob",
+    ),
     (check_surrogate, lambda n, o, a: (n * a).mean(), "not the surrogate"),
     (check_surrogate, lambda n, o, a: (n.exp() * a).mean(), "old policy is missing"),
     (check_surrogate, lambda n, o, a: -surrogate(n, o, a), "sign is turned"),

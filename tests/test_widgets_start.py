@@ -29,5 +29,15 @@ def test_the_agents_walk():
     assert explorer.message.value == ""
 
 
+def test_the_agents_open_in_the_world_that_is_asked_for():
+    tracks = {"one": [track(0.1), track(0.5)], "two": [track(1), track(2)]}
+    assert agents_explorer(tracks).controls["world"].value == 1
+    explorer = agents_explorer(tracks, world=2)
+    assert explorer.controls["world"].value == 2
+    picture = explorer.picture.value
+    explorer.controls["world"].value = 1
+    assert explorer.picture.value != picture
+
+
 def test_the_lidar_turns():
     moved(lidar_explorer(), distance=2.0, angle=200.0)

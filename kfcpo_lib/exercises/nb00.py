@@ -1,6 +1,7 @@
 """The check of notebook 00: reward and cost of one step, by hand."""
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,14 @@ from kfcpo_lib.exercises.checking import Wrong, close, exercise, solved
 
 Array = NDArray[np.float64]
 Step = Callable[[Array, Array, Array, Array, float, float], tuple[float, float]]
+GOAL_EDGE = (
+    "right deep inside and far away, wrong at the goal's edge: the bonus is paid where the "
+    "straight distance to the goal is at most goal_size."
+)
+HAZARD_EDGE = (
+    "right deep inside and far away, wrong at a hazard's edge: it costs where the straight "
+    "distance to the hazard is below hazard_size."
+)
 
 
 def step_by_hand(
@@ -24,18 +33,17 @@ def step_by_hand(
 @exercise("one step by hand")
 def check_step(student: Step) -> None:
     """student(before, after, goal, hazards, goal_size, hazard_size) -> (reward, cost)."""
-    random = np.random.default_rng()
-    for at_goal in (False, True):
-        for hurt in ((False, False), (False, True), (True, False), (True, True)):
-            case = _case(random, at_goal, *hurt)
-            answer = solved(student(*case))
-            if not (isinstance(answer, tuple | list) and len(answer) == 2):
-                raise Wrong("return two numbers: (reward, cost).")
-            values, expected = [float(value) for value in answer], step_by_hand(*case)
-            if not close(values[0], expected[0], 1e-6):
-                raise Wrong(_reward_mistake(values, expected, case))
-            if not close(values[1], expected[1], 1e-6):
-                raise Wrong(_cost_mistake(values[1], case))
+    random, both = np.random.default_rng(), (False, True)
+    for at_edge, at_goal, *hurt in product(both, repeat=4):
+        case = _case(random, at_edge, at_goal, *hurt)
+        answer = solved(student(*case))
+        if not (isinstance(answer, tuple | list) and len(answer) == 2):
+            raise Wrong("return two numbers: (reward, cost).")
+        values, expected = [float(value) for value in answer], step_by_hand(*case)
+        if not close(values[0], expected[0], 1e-6):
+            raise Wrong(GOAL_EDGE if at_edge else _reward_mistake(values, expected, case))
+        if not close(values[1], expected[1], 1e-6):
+            raise Wrong(HAZARD_EDGE if at_edge else _cost_mistake(values[1], case))
 
 
 def _reward_mistake(
@@ -79,20 +87,25 @@ def _cost_mistake(cost: float, case: tuple[Array, Array, Array, Array, float, fl
 
 
 def _case(
-    random: np.random.Generator, at_goal: bool, hurt_before: bool, hurt_after: bool
+    random: np.random.Generator, at_edge: bool, at_goal: bool, hurt_before: bool, hurt_after: bool
 ) -> tuple[Array, Array, Array, Array, float, float]:
-    """A step that ends at the goal or not, and begins and ends in hazards or not."""
-    goal_size, hazard_size = random.uniform(0.25, 0.35), random.uniform(0.15, 0.25)
-    goal, way = random.uniform(-1.0, 1.0, 2), random.uniform(0.0, 2.0 * np.pi)
-    ahead = np.array([np.cos(way), np.sin(way)])
-    after = goal + ahead * goal_size * (0.5 if at_goal else 3.0)
-    before = after + (ahead + 0.7 * ahead[::-1] * [-1, 1]) * random.uniform(0.5, 0.6)
-    near = 0.3 * hazard_size
-    hazards = [goal + 5.0, goal - 5.0]
+    """A step that ends at the goal or not, and begins and ends in hazards or not.
+
+    At the edge, it ends just within or just outside the goal and the hazards: with a wrong radius
+    it is judged wrongly. All ways are near a diagonal, where other distances differ most.
+    """
+    goal_size, hazard_size = random.uniform(0.3, 0.35), random.uniform(0.15, 0.2)
+    goal = random.uniform(-1.0, 1.0, 2)
+    way = np.pi * (0.25 + 0.5 * random.integers(4)) + random.uniform(-0.1, 0.1)
+    ahead, side = np.array([[np.cos(way), np.sin(way)], [-np.sin(way), np.cos(way)]])
+    within, outside = (0.9, 1.2) if at_edge else (0.2, 3.0)
+    after = goal + ahead * goal_size * (within if at_goal else outside)
+    before = after + (ahead + 0.7 * side) * random.uniform(0.5, 0.6)
+    hazards = [goal + 5.0, goal - 5.0, after - outside * hazard_size * side]
     if hurt_before:
-        hazards.append(before + near)
-    if hurt_after:
-        hazards += [after + near, after - near]  # two that overlap
+        hazards.append(before + 0.4 * hazard_size * side)
+    if hurt_after:  # two that overlap
+        hazards += [after + there * within * hazard_size for there in (ahead, -ahead)]
     return before, after, goal, np.array(hazards), goal_size, hazard_size
 
 

@@ -136,6 +136,12 @@ def check_surrogate(surrogate: Callable[[Tensor, Tensor, Tensor], Tensor]) -> No
             _explain_surrogate(answer, log_prob.detach(), old, advantage)
         if not isinstance(answer, Tensor) or not answer.requires_grad:
             raise Wrong("the value is right, but no gradient flows: do not detach log_prob.")
+        slope = torch.autograd.grad(answer, log_prob, allow_unused=True)[0]
+        if slope is None or not close(slope, ratio * advantage / len(advantage)):
+            raise Wrong(
+                "the value is right, but not its gradient in log_prob: compute with the tensor "
+                "itself, without detach, float or a new tensor."
+            )
 
 
 def _explain_surrogate(answer: Any, log_prob: Tensor, old: Tensor, advantage: Tensor) -> None:

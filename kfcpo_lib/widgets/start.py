@@ -10,8 +10,8 @@ from kfcpo_lib.tracks import Track
 from kfcpo_lib.widgets.explorer import Explorer
 
 
-def agents_explorer(tracks: Mapping[str, Sequence[Track]]) -> Explorer:
-    """Step through the episodes of some agents, world by world."""
+def agents_explorer(tracks: Mapping[str, Sequence[Track]], world: int = 1) -> Explorer:
+    """Step through the episodes of some agents, world by world; `world` (from 1) comes first."""
     worlds = min(len(episodes) for episodes in tracks.values())
     length = max(len(track.cost) for episodes in tracks.values() for track in episodes)
 
@@ -21,7 +21,7 @@ def agents_explorer(tracks: Mapping[str, Sequence[Track]]) -> Explorer:
     return Explorer(
         draw,
         "The same world for each agent, from above: path, goals reached, steps that cost.",
-        world=ipywidgets.IntSlider(1, min=1, max=worlds, description="world"),
+        world=ipywidgets.IntSlider(world, min=1, max=worlds, description="world"),
         step=ipywidgets.IntSlider(
             length // 2, min=0, max=length, step=max(1, length // 50), description="step"
         ),
