@@ -47,6 +47,12 @@ def program(reward, cost, start, flows, limit, *, sign=-1.0, upper=None, keep=Tr
     return result.x.reshape(reward.shape) if keep else result.x
 
 
+def spends_all(reward, cost, start, flows, limit):
+    """The limit as an equation: what the best policy would not spend is wasted."""
+    flows, start = np.vstack([flows, cost.ravel()]), np.append(start, limit)
+    return program(reward, cost, start, flows, limit, upper={})
+
+
 def as_policy(*inputs):
     visits = program(*inputs)
     return visits / visits.sum(axis=1, keepdims=True)
@@ -61,6 +67,12 @@ def ascent(answer, limit, rate, iterations, *, sign=1.0, floor=0.0, late=False, 
         multipliers[-1] = multiplier if late else multipliers[-1]
         costs.append(cost)
     return np.array(costs), np.array(multipliers)
+
+
+def wound_up(answer, limit, rate, iterations):
+    """The floor is only looked through: below it the multiplier falls on, unseen."""
+    costs, raw = ascent(lambda m: answer(max(0, m)), limit, rate, iterations, floor=-np.inf)
+    return costs, np.maximum(raw, 0)
 
 
 RIGHT = [(check_flow_matrix, flow), (check_occupancy_lp, program), (check_dual_ascent, ascent)]
@@ -84,11 +96,13 @@ WRONG = [
         lambda r, c, s, f, x: program(r, -c, s, f, -x),
         "with a plus sign",
     ),
+    (check_occupancy_lp, spends_all, "not in A_eq"),
     (check_dual_ascent, lambda *i: ascent(*i, sign=-1.0), "stays at 0"),
     (check_dual_ascent, lambda *i: ascent(*i, floor=-np.inf), "became negative"),
     (check_dual_ascent, lambda *i: ascent(*i, late=True), "one step late"),
     (check_dual_ascent, lambda a, x, _, n: ascent(a, x, 1.0, n), "learning rate is missing"),
     (check_dual_ascent, lambda *i: ascent(*i, which=0), "compare the return"),
+    (check_dual_ascent, wound_up, "comes back late"),
     (check_dual_ascent, lambda *i: ascent(*i)[0], "two arrays"),
 ]
 

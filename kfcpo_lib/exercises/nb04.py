@@ -15,12 +15,17 @@ ROUNDS = 3
 
 
 def _dilemma(random: np.random.Generator) -> CMDP:
-    """A random problem in which reward costs something, so that a limit always bites."""
+    """A random problem: action 0 is cheap, 1 brings more and costs more, 2 costs most for little.
+
+    So a limit can bite; and a high one can be spent, though the best policy would not.
+    """
     states, actions = 4, 3
     transition = random.dirichlet(np.ones(states), size=(states, actions))
     reward, noise = random.uniform(0, 1, (2, states, actions))
     reward[:, 0], reward[:, 1] = random.uniform(0, 0.3, states), random.uniform(0.7, 1, states)
+    reward[:, 2] *= 0.3
     cost = 0.8 * reward + 0.2 * noise
+    cost[:, 2] += 1.0
     return CMDP(transition, reward, cost, random.dirichlet(np.ones(states)), 0.9)
 
 
@@ -75,9 +80,11 @@ def check_occupancy_lp(
 ) -> None:
     """`occupancy_lp(reward, cost, start, flow, cost_limit) -> visits [S, A]`, and its slips."""
     random = np.random.default_rng()
-    for _ in range(ROUNDS):
+    for binds in (True, True, False):
         problem = _dilemma(random)
         low, high = best_response(problem, 1e4), best_response(problem, 0.0)
+        if not binds:  # a limit that can be reached, but that the best policy stays below
+            low, high = high, best_response(problem, -1e4)
         limit = low.expected_cost + 0.4 * (high.expected_cost - low.expected_cost)
         flow = _flow(problem.transition, problem.discount)
         inputs = (problem.reward.copy(), problem.cost.copy(), problem.start.copy(), flow.copy())
@@ -104,6 +111,11 @@ def _explain_program(answer: Any, problem: CMDP, flow: Array, limit: float) -> N
     if close(value, -worst.expected_return, 1e-5):
         raise Wrong("this is the worst policy: linprog minimises, so hand it minus the reward.")
     if not close(value, best.expected_return, 1e-5):
+        if cost > best.expected_cost + 1e-5:
+            raise Wrong(
+                f"the best visits cost {best.expected_cost:.4f}, less than the limit, and yours "
+                f"spend {cost:.4f}: the limit is a bound, so it belongs in A_ub, not in A_eq."
+            )
         raise Wrong(
             f"a return of {best.expected_return:.4f} fits inside the limit, yours is {value:.4f}."
         )
@@ -131,10 +143,11 @@ def check_dual_ascent(
 ) -> None:
     """`dual_ascent(answer, cost_limit, learning_rate, iterations) -> costs, multipliers`."""
     random = np.random.default_rng()
-    for slack in (0.0, 0.0, 3.0):
+    quick = 10.0  # a rate at which the multiplier falls to its floor, and leaves it again
+    for slack, rate in ((0.0, None), (0.0, None), (3.0, None), *3 * [(0.0, quick)]):
         policies = np.sort(random.uniform(0, 3, (6, 2)), axis=0) + np.array([3.0, 0.0])
         limit = float(random.uniform(0.7, 1.0) * policies[:, 1].mean() + slack)
-        rate = float(random.uniform(0.1, 0.5))
+        rate = rate or float(random.uniform(0.1, 0.5))
         given = (_answerer(policies), limit, rate, 25)
         pair = solved(dual_ascent(*given))
         if not isinstance(pair, tuple) or len(pair) != 2:
@@ -181,10 +194,13 @@ def _explain_ascent(multipliers: Array, given: tuple[Answer, float, float, int])
     answer, limit, rate, iterations = given
     plain = _ascend(answer, limit, 1.0, iterations)[1]
     by_return = _ascend(lambda m: answer(m)[::-1], limit, rate, iterations)[1]
+    unseen = _ascend(lambda m: answer(max(0, m)), limit, rate, iterations, floor=-np.inf)[1]
     slips = {
         late: _ascend(*given, first=True)[1],
         "the learning rate is missing in the multiplier's step.": plain,
         "answer returns (return, cost); you compare the return with the limit.": by_return,
+        "your multiplier goes on falling below 0 where max(0, .) hides it, and comes back late: "
+        "keep the clipped value, and move on from that.": np.maximum(unseen, 0),
     }
     _name_the_slip(multipliers, slips)
     if multipliers[0] != 0:
