@@ -48,12 +48,12 @@ def verdict(costs: Array, cost_limit: float) -> tuple[float, float, bool]:
 
 @exercise("steps until inside")
 def check_steps_until_inside(answer: Callable[..., Any]) -> None:
-    """Fresh curves; the cost may be inside before the turn, at it, after it, or never."""
+    """Fresh curves; the cost is inside some time after the turn, maybe before, or never."""
     random = np.random.default_rng()
     for _ in range(50):
         steps, limit = 20_000.0 * np.arange(1, 31), random.uniform(10, 30)
         cost = limit + random.normal(6, 6, 30)
-        cost[:3] = np.nan
+        cost[:3], cost[-1] = np.nan, limit - 1.0  # never inside is the last case alone
         turned = steps[random.integers(3, 25)]
         _judge_steps(answer, steps, cost, turned, limit)
     _judge_steps(answer, steps, np.full(30, 99.0), turned, limit)
