@@ -51,7 +51,8 @@ def check_steps_until_inside(answer: Callable[..., Any]) -> None:
     """Fresh curves; the cost is inside some time after the turn, maybe before, or never."""
     random = np.random.default_rng()
     for _ in range(50):
-        steps, limit = 20_000.0 * np.arange(1, 31), random.uniform(10, 30)
+        steps = random.uniform(1_000, 19_000) + 20_000.0 * np.arange(30)
+        limit = random.uniform(10, 30)
         cost = limit + random.normal(6, 6, 30)
         cost[:3], cost[-1] = np.nan, limit - 1.0  # never inside is the last case alone
         turned = steps[random.integers(3, 25)]
