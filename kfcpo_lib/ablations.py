@@ -321,5 +321,5 @@ def best_inside(returns: Array, costs: Array, limit: float) -> int | None:
         Of the settings whose cost has its whole interval within the limit, the index of the one
         whose interval of the return has the highest lower end; None if there is none.
     """
-    safe = [i for i, row in enumerate(costs) if mean_interval(row).high <= limit]
+    safe = [i for i, row in enumerate(costs) if inside(row, limit) == "inside"]
     return max(safe, key=lambda i: mean_interval(returns[i]).low, default=None)

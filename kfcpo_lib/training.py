@@ -23,7 +23,7 @@ from kfcpo_lib.envs import check_env_id, make_vec_env
 from kfcpo_lib.envs.interface import Array, VecEnv
 from kfcpo_lib.policies import Critics, GaussianPolicy, ObservationNormaliser
 from kfcpo_lib.records import EpochReport, Knobs, Minibatch, TrainConfig, UpdateReport
-from kfcpo_lib.rollouts import EpisodeTracker, Rollout, collect, make_batch
+from kfcpo_lib.rollouts import Batch, EpisodeTracker, Rollout, collect, make_batch
 from kfcpo_lib.runs import RunWriter, read_checkpoint, to_arrays, to_tensors
 from kfcpo_lib.streams import Streams
 
@@ -245,6 +245,17 @@ def schedules(config: TrainConfig, env_steps: int) -> dict[str, float]:
 def run_epoch(config: TrainConfig, knobs: Knobs, training: Training) -> EpochReport:
     """Collect, update the policy, fit the critics, renew the normaliser, report."""
     started = time.perf_counter()
+    rollout = collect_epoch(config, training)
+    collected = time.perf_counter()
+    update, critics = learn(config, knobs, training, rollout)
+    training.epoch += 1
+    finished = time.perf_counter()
+    seconds = (collected - started, finished - collected)
+    return make_report(training, knobs, update, critics, rollout, seconds)
+
+
+def collect_epoch(config: TrainConfig, training: Training) -> Rollout:
+    """An epoch of data from the present policy."""
     steps = config.steps_per_epoch // config.num_envs
     rollout, training.obs = collect(
         training.env,
@@ -255,12 +266,20 @@ def run_epoch(config: TrainConfig, knobs: Knobs, training: Training) -> EpochRep
         training.episodes,
         training.streams.actions,
     )
-    collected = time.perf_counter()
-    update, critics = learn(config, knobs, training, rollout)
-    training.epoch += 1
-    finished = time.perf_counter()
-    seconds = (collected - started, finished - collected)
-    return make_report(training, knobs, update, critics, rollout, seconds)
+    return rollout
+
+
+def make_epoch_batch(config: TrainConfig, training: Training, rollout: Rollout) -> Batch:
+    """The epoch's data as the update rules and the critics take it."""
+    return make_batch(
+        rollout,
+        training.policy,
+        training.critics,
+        config.discount,
+        config.gae_lambda,
+        training.episodes.episode_length,
+        config.cost_gae_lambda,
+    )
 
 
 def learn(
@@ -274,15 +293,7 @@ def learn(
     training.spoilt_epochs = training.spoilt_epochs + 1 if rollout.nonfinite else 0
     if rollout.nonfinite:
         return UpdateReport([], math.nan, 0.0), CriticReport(math.nan, math.nan, 0)
-    batch = make_batch(
-        rollout,
-        training.policy,
-        training.critics,
-        config.discount,
-        config.gae_lambda,
-        training.episodes.episode_length,
-        config.cost_gae_lambda,
-    )
+    batch = make_epoch_batch(config, training, rollout)
     with ThreadPoolExecutor(1) as beside:
         fitted = beside.submit(
             fit_critics,

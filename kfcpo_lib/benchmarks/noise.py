@@ -18,9 +18,9 @@ from kfcpo_lib.benchmarks.results import save_results, table
 from kfcpo_lib.gradient_noise import Estimates, clarity, cosine_of_truths, estimate, mean_cosine
 from kfcpo_lib.kfac import KFAC
 from kfcpo_lib.records import TrainConfig
-from kfcpo_lib.rollouts import Rollout, collect
+from kfcpo_lib.rollouts import Rollout
 from kfcpo_lib.runs import read_checkpoint, read_config, read_train_config
-from kfcpo_lib.training import Training, one_torch_thread
+from kfcpo_lib.training import Training, collect_epoch, one_torch_thread
 
 LAMBDAS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 1.0)
 REFERENCE = 0.95
@@ -53,7 +53,7 @@ def rows_of(run: str, epochs: int) -> list[dict[str, Any]]:
     training = Training.start(config)
     training.load_state_dict(read_checkpoint(run))
     env_steps = training.episodes.env_steps
-    rollouts = collect_epochs(training, config, epochs)
+    rollouts = [collect_epoch(config, training) for _ in tqdm(range(epochs), unit="epoch")]
     told = {
         "run": Path(run).name,
         "env_steps": env_steps,
@@ -61,19 +61,6 @@ def rows_of(run: str, epochs: int) -> list[dict[str, Any]]:
         "cost": round(float(np.mean([r.cost.sum(axis=0).mean() for r in rollouts])), 1),
     }
     return [told | row for row in measure(training, config, rollouts)]
-
-
-def collect_epochs(training: Training, config: TrainConfig, epochs: int) -> list[Rollout]:
-    """So many epochs of data of one policy."""
-    steps = config.steps_per_epoch // config.num_envs
-    parts = training.env, training.policy, training.normaliser
-    rollouts = []
-    for _ in tqdm(range(epochs), unit="epoch"):
-        rollout, training.obs = collect(
-            *parts, training.obs, steps, training.episodes, training.streams.actions
-        )
-        rollouts.append(rollout)
-    return rollouts
 
 
 def measure(

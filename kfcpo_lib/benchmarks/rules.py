@@ -20,9 +20,9 @@ from kfcpo_lib.algorithms import RULES, rule_settings
 from kfcpo_lib.benchmarks.results import save_results, table
 from kfcpo_lib.critics import fit_critics
 from kfcpo_lib.records import TrainConfig
-from kfcpo_lib.rollouts import Batch, collect, make_batch
+from kfcpo_lib.rollouts import Batch
 from kfcpo_lib.streams import Streams
-from kfcpo_lib.training import Training, one_torch_thread
+from kfcpo_lib.training import Training, collect_epoch, make_epoch_batch, one_torch_thread
 
 
 def main(argv: Sequence[str]) -> int:
@@ -77,14 +77,10 @@ def epoch_of_data(
     config: TrainConfig, training: Training, seconds: dict[str, list[float]]
 ) -> Batch:
     """Collect an epoch and fit the critics to it, both timed; the policy stays as it is."""
-    steps = config.steps_per_epoch // config.num_envs
-    parts = training.env, training.policy, training.normaliser, training.obs
     started = time.perf_counter()
-    rollout, training.obs = collect(*parts, steps, training.episodes, training.streams.actions)
+    rollout = collect_epoch(config, training)
     collected = time.perf_counter()
-    length = training.episodes.episode_length
-    how = config.discount, config.gae_lambda, length, config.cost_gae_lambda
-    batch = make_batch(rollout, training.policy, training.critics, *how)
+    batch = make_epoch_batch(config, training, rollout)
     fitting = time.perf_counter()
     passes = config.critic_passes, config.critic_minibatch
     fit_critics(training.critics, training.optimiser, batch, *passes, training.streams.critics)
