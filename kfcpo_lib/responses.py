@@ -41,13 +41,26 @@ def responses(record: pd.DataFrame, block: int = BLOCK) -> pd.DataFrame:
 def responses_near(
     records: Iterable[pd.DataFrame], costs: tuple[float, float], after: int
 ) -> pd.DataFrame:
-    """The responses of all trainings from a cost within `costs`, once they have `after` steps."""
-    pairs = pd.concat([responses(record) for record in records], ignore_index=True)
+    """The responses of all trainings from a cost within `costs`, once they have `after` steps.
+
+    A further column, `training`, tells them apart by their place in `records`.
+    """
+    pairs = pd.concat(dict(enumerate(map(responses, records))), names=["training"])
+    pairs = pairs.reset_index("training").reset_index(drop=True)
     return pairs[(pairs["env_steps"] >= after) & pairs["cost"].between(*costs)].dropna()
 
 
 def by_weight(pairs: pd.DataFrame, edges: Sequence[float]) -> dict[str, pd.DataFrame]:
-    """Bin of the weight, by name -> the responses in it; bins without any are left out."""
+    """Bin of the weight, by name -> the responses in it, a row a training; empty bins are left out.
+
+    A training counts once, with the mean of its pairs: they follow each other, so they are not
+    independent. `blocks` says how many there are.
+    """
     names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
     bins = pd.cut(pairs["weight"], list(edges), labels=names)
-    return {str(name): rows for name, rows in pairs.groupby(bins, observed=True)}
+    found = {}
+    for name, rows in pairs.groupby(bins, observed=True):
+        trainings = rows.groupby("training")
+        changes = trainings[["return", "episodic cost"]].mean()
+        found[str(name)] = changes.assign(blocks=trainings.size())
+    return found

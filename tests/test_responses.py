@@ -38,16 +38,22 @@ def test_only_pairs_near_the_limit_and_late_enough_count():
 
 
 def test_bins_of_the_weight_have_names_and_empty_ones_are_left_out():
-    pairs = responses(record_of([0.65, 0.8, 0.95, 0.95], gain=1.0), block=1)
-    bins = by_weight(pairs, (0.5, 0.7, 0.9, 1.0))
-    assert {name: len(rows) for name, rows in bins.items()} == {
-        "0.5 to 0.7": 1, "0.7 to 0.9": 1, "0.9 to 1": 1,
-    }  # fmt: skip
-    assert [*by_weight(pairs[:1], (0.5, 0.7, 0.9))] == ["0.5 to 0.7"]
+    weights = np.repeat([0.65, 0.95], 10)
+    pairs = responses_near([record_of(list(weights), gain=1.0)], (0, 99), 0)
+    assert [*by_weight(pairs, (0.5, 0.7, 0.9, 1.0))] == ["0.5 to 0.7", "0.9 to 1"]
+
+
+def test_a_training_counts_once_however_many_blocks_it_has():
+    long, short = record_of([0.6] * 60, gain=1.0), record_of([0.6] * 10, gain=3.0)
+    found = by_weight(responses_near([long, short], (-99, 99), 0), (0.5, 0.7))["0.5 to 0.7"]
+    assert list(found["return"]) == [5.0, 15.0]
+    assert list(found["episodic cost"]) == [-5.0, -5.0]
+    assert list(found["blocks"]) == [11, 1]
 
 
 def test_the_picture_has_a_panel_a_measure_and_a_bar_a_bin():
-    bins = by_weight(responses_near([record_of([0.6] * 60, 1.0)], (0, 99), 0), (0.5, 0.7, 0.9))
+    records = [record_of([0.6] * 60, gain) for gain in (0.5, 1.5)]
+    bins = by_weight(responses_near(records, (0, 99), 0), (0.5, 0.7, 0.9))
     figure = draw.draw_responses(bins)
     assert [axes.get_title() for axes in figure.axes] == [
         "Change of the return",

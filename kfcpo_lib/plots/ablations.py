@@ -290,7 +290,7 @@ def draw_weight_at_work(runs: Mapping[str, pd.DataFrame], window: int = 5) -> Fi
 
 def draw_responses(bins: Mapping[str, pd.DataFrame]) -> Figure:
     """How return and cost changed under each weight (bins of `responses.by_weight`): means over
-    pairs of blocks, with 95 % intervals."""
+    trainings, with 95 % intervals."""
     figure, panels = new_figure(1, 2, width=5.6, height=4.0)
     titles = ("Change of the return", "... and of the cost")
     for axes, measure, title in zip(panels, ("return", "episodic cost"), titles, strict=True):
