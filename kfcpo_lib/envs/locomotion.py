@@ -1,7 +1,8 @@
 """MuJoCo locomotion with a cost: the idea of Safety-MuJoCo (Gu et al. 2024, arXiv:2405.01677).
 
-Gymnasium's robots earn the distance they run. What that takes becomes a cost of its own instead of
-a penalty inside the reward: the control energy, or the health. Ids are the cost before the robot:
+Gymnasium's robots earn their speed, in metres per second at each step. What that takes becomes a
+cost of its own instead of a penalty inside the reward: the control energy, or the health. Ids are
+the cost before the robot:
 
     ControlCostHalfCheetah-v4   cost: mean squared action, in [0, 1] per step; no penalty for it
     HealthCostWalker2d-v4       cost: 1 per step in an unhealthy posture; falling ends no episode

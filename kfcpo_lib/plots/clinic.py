@@ -35,8 +35,8 @@ PANELS = {
     "episodic_cost_mean": ("Episodic cost", COST),
     "cost_weight": ("Weight of the cost, $w_c$", COST),
     "undone": ("Share of steps undone", ROLLBACK),
-    "delta": ("δ / KL limit", NEUTRAL),
-    "kl": ("KL of the epoch / KL limit", NEUTRAL),
+    "delta": ("δ / KL limit", SECOND),
+    "kl": ("KL of the epoch / KL limit", COMMITTED),
 }
 """Column of each panel of a chart, its title and its colour."""
 

@@ -64,9 +64,9 @@ def draw_visits(rows: Sequence[str], visits: Array, title: str) -> Figure:
     _shade(axes, rows, per_cell)
     for cell in np.flatnonzero(per_cell > 0.005):
         row, column = divmod(int(cell), len(rows[0]))
-        axes.text(
-            column, row + 0.32, f"{per_cell[cell]:.2f}", ha="center", va="center", fontsize=SMALL
-        )
+        place = {"ha": "center", "va": "center", "fontsize": SMALL}
+        behind = {"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.5}
+        axes.text(column, row + 0.32, f"{per_cell[cell]:.2f}", bbox=behind, **place)
     axes.set_title(title, fontsize=FONT_SIZE)
     return figure
 

@@ -192,12 +192,13 @@ def draw_factors(pairs: Sequence[tuple[Tensor, Tensor]]) -> Figure:
             panel.set(xticks=[], yticks=[])
     for row, name in enumerate("AG"):
         panel = axes[row, -1]
-        for layer, (pair, line) in enumerate(zip(pairs, ("-", "--", ":"), strict=False), 1):
+        looks = zip(("-", "--", ":"), (NEUTRAL, SECOND, LIMIT), strict=True)
+        for layer, (pair, (line, color)) in enumerate(zip(pairs, looks, strict=False), 1):
             values = torch.linalg.eigvalsh(pair[row]).flip(0).clamp(min=1e-12).numpy()
-            panel.semilogy(np.arange(1, len(values) + 1), values, line, marker=".", color=REWARD)
-            panel.plot([], [], line, color=REWARD, label=f"layer {layer}")
+            numbers = np.arange(1, len(values) + 1)
+            panel.semilogy(numbers, values, line, lw=2.2, color=color, label=f"layer {layer}")
         panel.set_ylim(1e-8, None)
-        label(panel, f"eigenvalues of {name}", "number", "")
+        label(panel, f"eigenvalues of {name}", "number, largest first", "")
         legend(panel, fontsize=SMALL - 1)
     return figure
 

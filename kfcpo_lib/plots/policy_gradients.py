@@ -155,9 +155,9 @@ def draw_gae(lambdas: Array, bias: Array, spread: Array, gae_lambda: float) -> F
     right.plot(lambdas, error, color=LIMIT, lw=2.5, label="error in all")
     here = float(np.interp(gae_lambda, lambdas, error))
     right.plot(gae_lambda, here, "D", color=COMMITTED, ms=11, mec="white", zorder=5)
-    right.set_ylim(0, max(1.1 * float(error.max()), 0.1))
+    right.set_ylim(0, max(1.5 * float(error.max()), 0.1))
     label(right, f"error of a batch: {here:.1f}", r"$\lambda$ of GAE (gae_lambda)", "")
-    legend(right, loc="best", fontsize=SMALL - 1)
+    legend(right, loc="upper left", fontsize=SMALL - 1)
     return fix_margins(figure)
 
 
@@ -219,7 +219,7 @@ def _promise(axes: Axes, old: float, new: float, actions: Array, advantage: Arra
 
     axes.plot(means, expected_reward(means), color=LIMIT, lw=2.5, label="true J")
     guess = [promised(float(mean)) for mean in means]
-    axes.plot(means, guess, "--", color=REWARD, lw=2.5, label="surrogate")
+    axes.plot(means, guess, "--", color=REWARD, lw=2.5, label="old J + what L gains")
     axes.plot(old, start, "o", color=NEUTRAL, ms=10, label="data from here")
     here = np.clip(promised(new), -0.35, 1.35)
     axes.plot(new, here, "D", color=COMMITTED, ms=10, mec="white")

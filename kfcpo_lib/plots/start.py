@@ -212,5 +212,6 @@ def _numbers(axes: Axes, view: View) -> None:
         axes.barh(rows, view.obs[span], color=color, height=0.85)
         axes.text(1.03, rows.mean(), name, va="center", color=color, fontsize=SMALL)
     axes.set_xlim(-1.0, 1.0)
+    axes.set_xticks([-1.0, -0.5, 0.0, 0.5, 1.0])
     axes.set_ylim(len(view.obs) - 0.4, -0.6)
     label(axes, f"The {len(view.obs)} numbers it gets", "value (cut at ±1)", "number")

@@ -143,7 +143,7 @@ def _limits(axes: Axes, runs: Runs) -> None:
         progress, first = run.progress, line == LINES[0]
         limit = progress["cost_limit"]
         centre = limit * progress["margin_lambda"]
-        texts = ("limit C", "centre λC") if first else (None, None)
+        texts = ("limit C", "centre λC") if first else (None, "centre, dashed run")
         axes.plot(*_thinned(progress["env_steps"], limit), color=LIMIT, lw=1.8, label=texts[0])
         steps = _thinned(progress["env_steps"], centre)
         axes.plot(*steps, "--" if first else ":", color=MARGIN, lw=2, label=texts[1])
@@ -175,6 +175,7 @@ def _mark_changes(axes: Axes, runs: Runs) -> None:
             text = f" {SYMBOLS[change.knob]} → {change.after:.3g}"
             place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "clip_on": True}
             height = 0.02 + 0.08 * (number % 4)
+            place["bbox"] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
             axes.text(x, height, text, va="bottom", fontsize=SMALL - 1, **place)
 
 
@@ -209,16 +210,16 @@ def _trials(axes: Axes, runs: Runs) -> None:
     """KL of the last minibatches: kept, or undone beyond the limit."""
     label(axes, "KL of each minibatch", "minibatches ago", "nats")
     highest = 0.0
-    for (_, run), marker in zip(runs.items(), "o^", strict=False):
-        limit = float(run.progress["kl_limit"].iloc[-1])
-        axes.axhline(limit, color=LIMIT, lw=1.5, label="ε_KL" if marker == "o" else None)
+    for (_, run), (kept_mark, undone_mark) in zip(runs.items(), ("ox", "^+"), strict=False):
+        limit, first = float(run.progress["kl_limit"].iloc[-1]), kept_mark == "o"
+        axes.axhline(limit, color=LIMIT, lw=1.5, label="ε_KL" if first else None)
         last = run.minibatches.tail(TRIALS_SHOWN)
         ago, kl = np.arange(1 - len(last), 1), last["kl"].to_numpy(dtype=float)
         kept = last["committed"].to_numpy(dtype=bool)
-        texts = ("kept", "undone") if marker == "o" else (None, None)
+        texts = ("kept", "undone") if first else ("kept, dashed run", "undone")
         kl = np.minimum(np.nan_to_num(kl, nan=np.inf), 3.0 * limit)
-        axes.plot(ago[kept], kl[kept], marker, color=COMMITTED, ms=4, label=texts[0])
-        axes.plot(ago[~kept], kl[~kept], "x", color=ROLLBACK, ms=6, mew=2, label=texts[1])
+        axes.plot(ago[kept], kl[kept], kept_mark, color=COMMITTED, ms=4, label=texts[0])
+        axes.plot(ago[~kept], kl[~kept], undone_mark, color=ROLLBACK, ms=6, mew=2, label=texts[1])
         highest = max(highest, 1.8 * limit, 1.3 * float(kl.max(initial=0.0)))
     axes.set_ylim(0, highest)
     axes.set_xlim(-TRIALS_SHOWN, 2)

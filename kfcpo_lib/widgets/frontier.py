@@ -47,7 +47,7 @@ def camera_explorer() -> Explorer:
 def blocks_of(size: int, reads: str, bend: str, smooth: float) -> study.Blocks:
     """The convolution's block, exact and in both ways of sharing."""
     policy = study.SharedPolicy(size, reads, bend)
-    return study.blocks(policy, study.pictures(100, size, smooth))
+    return study.blocks(policy, study.pictures(200, size, smooth))
 
 
 def draw_sharing(size: int, reads: str, bend: str, smooth: float) -> Figure:
