@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import MISSING, fields
@@ -13,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from kfcpo_lib.algorithms import RULES, rule_settings
+from kfcpo_lib.envs.crew import available_processors
 from kfcpo_lib.grading.limits import Limits
 from kfcpo_lib.records import EpochReport, TrainConfig, config_to_dict
 from kfcpo_lib.runs import check_same_run, count_rows, read_train_config
@@ -206,8 +206,8 @@ def _add_sweep(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run_sweep)
     command.add_argument("spec", metavar="SPEC.toml", type=Path)
     command.add_argument("--out", type=Path, help="default: runs/SPEC")
-    command.add_argument("--jobs", type=_count, default=os.cpu_count(), help="runs at a time")
-    command.add_argument("--nice", type=int, default=0, help="give way to other programs: 1 to 19")
+    command.add_argument("--jobs", type=_count, default=available_processors(), help="at a time")
+    command.add_argument("--nice", type=_niceness, default=0, help="give way to others: 1 to 19")
     command.add_argument("--ray", metavar="ADDRESS", help="a Ray cluster: HOST:PORT or auto")
     command.add_argument("--list", action="store_true", help="only say where every run stands")
     keep = "keep the tables of what is finished there, for the notebooks"
@@ -220,11 +220,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _niceness(text: str) -> int:
+    if not text.isdecimal() or int(text) > 19:
+        raise argparse.ArgumentTypeError(f"must be an integer from 0 to 19, got {text!r}")
+    return int(text)
+
+
 def _add_grade(command: argparse.ArgumentParser) -> None:
     command.set_defaults(run=run_grade)
     command.add_argument("folder", metavar="FOLDER", type=Path)
     command.add_argument("--out", type=Path, help="the table as CSV (default: FOLDER/grades.csv)")
-    jobs = max(1, (os.cpu_count() or 2) // 2)
+    jobs = max(1, available_processors() // 2)
     command.add_argument("--jobs", type=int, default=jobs, help="notebooks at once")
     for limit in fields(Limits):
         option = "--" + limit.name.replace("_", "-")

@@ -60,6 +60,8 @@ class CMDP:
         for name in ("transition", "start"):
             if not np.allclose(getattr(self, name).sum(axis=-1), 1.0):
                 raise ValueError(f"the probabilities of {name} must sum to 1")
+            if (getattr(self, name) < 0).any():
+                raise ValueError(f"the probabilities of {name} must not be negative")
         if not 0 <= self.discount < 1:
             raise ValueError(f"discount must be in [0, 1), got {self.discount!r}")
 
@@ -243,8 +245,11 @@ def grid_world(
     starts on a hazard costs `hazard_cost`. States are the cells row by row, then the final one.
 
     Raises:
-        ValueError: if the rows differ in length, or start or goal is missing.
+        ValueError: if the rows differ in length, start or goal is missing, or `slip` is not a
+            probability.
     """
+    if not 0 <= slip <= 1:
+        raise ValueError(f"slip must be in [0, 1], got {slip!r}")
     if len({len(row) for row in rows}) != 1:
         raise ValueError(f"all rows must have one length, got {[len(row) for row in rows]}")
     picture = "".join(rows)

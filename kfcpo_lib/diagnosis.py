@@ -97,7 +97,11 @@ def diagnose(
         run = _of_reports(run)
     progress = _checked(run)
     tail = tail_of(progress)
-    judges = JUDGES if algorithm == "kfcpo" else [j for j in JUDGES if j is not _judge_weight]
+    judges = list(JUDGES)
+    if algorithm != "kfcpo":
+        judges.remove(_judge_weight)
+    if algorithm in KEEP_THE_LAST_PASS:
+        judges.remove(_judge_kl)
     findings = (judge(progress, tail) for judge in judges)
     return Diagnosis(len(tail), tuple(finding for finding in findings if finding))
 
@@ -119,6 +123,8 @@ def _of_reports(reports: Sequence[EpochReport]) -> pd.DataFrame:
     return pd.DataFrame([report.row() for report in reports]).assign(**{COSINE_SIZE: sizes})
 
 
+KEEP_THE_LAST_PASS = ("ppo", "ppo_lag", "cup", "p3o")
+"""Rules that stop once a pass has gone beyond the KL limit, and keep it: so they are made."""
 COSINE_SIZE = "cosine_size"
 """Mean |cosine| of an epoch's minibatches: cosines of 1 and -1 have a mean of 0."""
 NEEDED = (

@@ -141,8 +141,11 @@ def stored_evaluation(run: str | Path, actions: str = "sampled") -> Evaluation:
     """What `store_evaluation` has stored.
 
     Raises:
-        ValueError: if the run has not been evaluated, or the table is damaged.
+        ValueError: if the run has not been evaluated, or the table is damaged, or there are no
+            such actions.
     """
+    if actions not in ACTIONS:
+        raise ValueError(f"actions must be {' or '.join(ACTIONS)}, got {actions!r}")
     table = read_evaluation(run)
     chosen = table[table["actions"] == actions]
     cost_limit = read_config(run)["settings"]["cost_limit"]

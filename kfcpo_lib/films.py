@@ -50,12 +50,17 @@ def film(
         size: width and height in pixels.
 
     Raises:
-        ValueError: if there is no such policy, or its task is not of Safety Gymnasium.
+        ValueError: if there is no such policy, its task is not of Safety Gymnasium, or `actions`,
+            `every` or `size` is not allowed.
         NoFilmError: if there is no OpenGL.
     """
     env_id = load_policy(run, name)[2]
     if not env_id.startswith("Safety"):
         raise ValueError(f"{env_id} has no film: MuJoCo draws tasks of Safety Gymnasium only")
+    make_actor(run, name, actions, seed)  # refuses a wrong word here, not as missing OpenGL
+    for word, value in (("every", every), ("size", size)):
+        if value < 1:
+            raise ValueError(f"{word} must be at least 1, got {value!r}")
     settings = {"run": str(run), "name": name, "actions": actions, "seed": seed, "steps": steps}
     settings |= {"every": every, "camera": camera, "size": size}
     reasons = []

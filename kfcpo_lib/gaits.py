@@ -42,7 +42,7 @@ def watch_gait(run: str | Path, steps: int, actions: str = "mean") -> Gait:
     with closing(env), one_torch_thread():
         obs, costs = env.reset(), []
         limbs = [_limbs_of(env.envs[0].unwrapped)]
-        for _ in range(steps):
+        for _ in range(min(steps, env.max_episode_steps)):
             result = env.step(act(obs))
             obs = result.obs
             limbs.append(_limbs_of(env.envs[0].unwrapped))

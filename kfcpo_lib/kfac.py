@@ -149,10 +149,6 @@ class KFAC:
         """Scalar u' (F + damping I) v: the inner product of the (damped) Fisher metric."""
         return u @ self.multiply(v)
 
-    def norm(self, vector: Tensor) -> Tensor:
-        """Scalar length of a vector [P] in the (damped) Fisher metric."""
-        return self.inner(vector, vector).clamp(min=0).sqrt()
-
     def dense(self) -> Tensor:
         """[P, P] the same operator as a matrix, without damping, for tests and pictures."""
         size = sum(p.numel() for p in self.module.parameters())

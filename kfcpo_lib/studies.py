@@ -106,10 +106,15 @@ def summary(run: str | Path, until: int | None = None) -> dict[str, Any]:
         steps that were undone, and the weight's mean and standard deviation over the rows of
         `progress.csv`, `cost_weight` and `weight_spread`: of a stored run these are blocks of
         epochs, which vary less than epochs do.
+
+    Raises:
+        ValueError: if `until` is before the first row of `progress.csv`.
     """
     settings, record = read_config(run)["settings"], learning_record(run)
     if until is not None:
         record = record[record["env_steps"] <= until]
+        if record.empty:
+            raise ValueError(f"until must reach the first row of {run}, got {until!r}")
     chosen = ("algorithm", "env_id", "seed", "cost_limit")
     row = {name: settings[name] for name in chosen} | {"env_steps": record["env_steps"].iloc[-1]}
     for actions in ACTIONS:

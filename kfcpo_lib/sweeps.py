@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from kfcpo_lib.envs.crew import available_processors
 from kfcpo_lib.evaluation import store_evaluation
 from kfcpo_lib.records import TrainConfig
 from kfcpo_lib.runs import (
@@ -198,7 +199,7 @@ def local_backend(workers: int, niceness: int = 0) -> Backend:
         workers: how many; the processors are shared out among them.
         niceness: added to the processes' own, where the system has such a thing.
     """
-    threads = max(1, (os.cpu_count() or 1) // workers)
+    threads = max(1, available_processors() // workers)
 
     def carry_out_all(jobs: Sequence[Job]) -> Outcomes:
         waiting = deque((_with_threads(job, threads), 0) for job in jobs)
@@ -245,9 +246,9 @@ def _work(job: Job, niceness: int, words: Connection) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
-    if hasattr(os, "nice"):
-        os.nice(niceness)
     try:
+        if hasattr(os, "nice"):
+            os.nice(niceness)
         carry_out_patiently(job)
         words.send(None)
     except Exception as error:

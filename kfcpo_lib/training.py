@@ -51,7 +51,8 @@ def train(
         ValueError: at the call, on an unknown name, a bad setting or a checkpoint that does not
             fit; nothing has been written then.
         OSError: if the run's folder cannot be written; what was saved can be resumed.
-        FloatingPointError: if the simulator returns numbers that are not finite, again and again.
+        FloatingPointError: at once if an observation or an action is NaN; after three epochs in a
+            row with other numbers of the simulator that are not finite.
     """
     check_config(config)
     if resume and config.run_dir is None:
@@ -152,9 +153,18 @@ class Training:
     def start(cls, config: TrainConfig, fresh_after: int = 0) -> "Training":
         """New networks and freshly reset environments: after each number of epochs other ones."""
         streams = Streams.of_seed(config.seed)
-        first_seed = SEEDS_PER_RUN * config.seed + fresh_after * config.num_envs % SEEDS_PER_RUN
+        blocks = SEEDS_PER_RUN // config.num_envs
+        first_seed = SEEDS_PER_RUN * config.seed + fresh_after % blocks * config.num_envs
         threads = config.env_threads
         env = make_vec_env(config.env_id, config.num_envs, first_seed, num_threads=threads)
+        try:
+            return cls._in_environments(env, config, streams)
+        except BaseException:
+            env.close()
+            raise
+
+    @classmethod
+    def _in_environments(cls, env: VecEnv, config: TrainConfig, streams: Streams) -> "Training":
         sizes, device = config.hidden_sizes, torch.device(config.device)
         start, kind = config.log_std_start, config.network
         policy = GaussianPolicy(

@@ -160,6 +160,19 @@ def test_a_grid_world_moves_as_drawn():
         (lambda: tabular.grid_world(("S.", "..")), "goal"),
         (lambda: tabular.CMDP(*[np.ones((2, 2))] * 3, np.ones(2), 0.9), "transition must have"),
         (lambda: tabular.grid_world(GRID, discount=1.0), "discount must be in"),
+        (lambda: tabular.grid_world(GRID, slip=3.0), r"slip must be in \[0, 1\], got 3.0"),
+        (
+            lambda: tabular.CMDP(
+                np.full((1, 1, 1), 1.0), *[np.ones((1, 1))] * 2, np.array([1.0]), -0.5
+            ),
+            "discount must be in",
+        ),
+        (
+            lambda: tabular.CMDP(
+                np.array([[[2.0, -1.0]], [[0.0, 1.0]]]), *[np.ones((2, 1))] * 2, np.eye(2)[0], 0.9
+            ),
+            "of transition must not be negative",
+        ),
     ],
 )
 def test_bad_problems_are_refused_in_words(make, words):

@@ -18,6 +18,7 @@ from kfcpo_lib.benchmarks import parts
 from kfcpo_lib.blending import margin_weights
 from kfcpo_lib.diagnosis import (
     COST_ABOVE,
+    KEEP_THE_LAST_PASS,
     KL_BEYOND,
     NOT_FINITE,
     ONE_LINE,
@@ -114,6 +115,14 @@ def test_a_weight_off_its_formula_is_seen_where_the_formula_is_kfcpos() -> None:
     ill = healthy(cost_weight=right + 0.051)
     assert diagnose(ill).signatures == [WRONG_WEIGHT]
     assert diagnose(ill, algorithm="ppo_lag").signatures == []
+
+
+def test_a_kl_beyond_its_limit_is_no_bug_of_a_rule_that_keeps_its_last_pass() -> None:
+    beyond = healthy(kl=0.1)
+    for algorithm in ("kfcpo", "cpo", "any"):
+        assert diagnose(beyond, algorithm=algorithm).signatures == [KL_BEYOND]
+    for algorithm in KEEP_THE_LAST_PASS:
+        assert diagnose(beyond, algorithm=algorithm).signatures == []
 
 
 def test_runs_thinned_for_the_repository_are_judged_like_whole_ones() -> None:

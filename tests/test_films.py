@@ -45,6 +45,20 @@ def test_only_tasks_of_safety_gymnasium_are_filmed(tmp_path):
         films.film(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"actions": "meen"}, "actions must be sampled or mean, got 'meen'"),
+        ({"every": 0}, "every must be at least 1, got 0"),
+        ({"size": -5}, "size must be at least 1, got -5"),
+    ],
+)
+def test_wrong_words_are_not_taken_for_missing_opengl(words, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(films, "_run_job", lambda *_, **__: pytest.fail("a job was started"))
+    with pytest.raises(ValueError, match=message):
+        films.film(a_goal_run(tmp_path), **words)
+
+
 @pytest.mark.full
 def test_a_film_has_a_picture_for_every_so_many_steps(tmp_path):
     try:

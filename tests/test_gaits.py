@@ -1,10 +1,12 @@
 """A robot from the side: rigid limbs, on the ground, the same each time."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import kfcpo_lib.gaits
 from kfcpo_lib.benchmarks.frontier import STORED
 from kfcpo_lib.gaits import Gait, watch_gait
 
@@ -38,6 +40,18 @@ def test_costs_are_those_of_the_world_and_all_is_the_same_each_time(gait: Gait) 
     np.testing.assert_array_equal(again.limbs, gait.limbs)
     sampled = watch_gait(STORED / "cheetah", steps=40, actions="sampled")
     assert sampled.cost.mean() > gait.cost.mean()  # the noise is force, too
+
+
+def test_a_gait_ends_with_its_episode(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = kfcpo_lib.gaits.make_vec_env
+
+    def short(*args: Any) -> Any:
+        env = make(*args)
+        env.max_episode_steps = 5
+        return env
+
+    monkeypatch.setattr(kfcpo_lib.gaits, "make_vec_env", short)
+    assert watch_gait(STORED / "cheetah", steps=40).cost.shape == (5,)
 
 
 def test_a_folder_without_a_policy_is_refused(tmp_path: Path) -> None:

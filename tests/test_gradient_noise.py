@@ -1,8 +1,10 @@
 """What independent estimates have in common, against truths and noises that are known."""
 
+import json
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -88,4 +90,7 @@ def test_the_benchmark_measures_a_stored_run_and_leaves_it_as_it_is(
     assert before == {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     printed = capsys.readouterr().out
     assert "cost's clarity" in printed and (tmp_path / "noise.json").is_file()
+    for row in json.loads((tmp_path / "noise.json").read_text())["rows"]:
+        whole = pd.read_csv(run / "episodes.csv")["episode_return"].mean()
+        assert row["return"] == pytest.approx(whole, abs=2.0)  # an episode's, not an epoch's
     assert table([{"lambda": 0.95}]).split()[-1] in printed

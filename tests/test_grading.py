@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 
 import nbformat
@@ -328,11 +329,34 @@ def test_command_grades_prints_and_writes_the_table(classroom, tmp_path, capsys)
     assert f"bob, {kl}: Python ended" in printed
 
 
+def test_what_masters_define_is_made_before_several_are_graded_at_once(tmp_path, monkeypatch):
+    made = []
+
+    def note(master, name):
+        made.append((master.stem, name, threading.current_thread() is threading.main_thread()))
+
+    monkeypatch.setattr(grades, "in_master", note)
+    monkeypatch.setattr(grades, "grade_notebook", lambda *_: [])
+    for student in ("ann", "bob"):
+        nbformat.write(new_notebook(cells=[]), tmp_path / f"11_clinic_{student}.ipynb")
+    grades.grade_folder(tmp_path, jobs=2)
+    assert ("11_clinic", "treat", True) in made
+    assert {(master, alone) for master, _, alone in made} == {("11_clinic", True)}
+
+
+def test_no_word_of_a_student_is_a_formula(tmp_path):
+    nbformat.write(new_notebook(cells=[]), tmp_path / '=HYPERLINK("x")\x1b[2J.ipynb')
+    [row] = grades.grade_folder(tmp_path).itertuples()
+    assert row.notebook == 'HYPERLINK("x") [2J.ipynb'
+    assert row.student == 'HYPERLINK("x") [2J'
+
+
 def test_command_says_what_is_wrong_with_its_words(tmp_path, capsys):
     for words, sentence in {
         (str(tmp_path),): "holds no notebooks",
         (str(tmp_path), "--memory-gb", "0"): "memory_gb must be positive",
         (str(tmp_path), "--jobs", "0"): "--jobs must be at least 1",
+        (str(tmp_path), "--out", "/nowhere/to.csv"): "--out must lie in a folder",
     }.items():
         assert command_line.main(["grade", *words]) == 2
         assert sentence in capsys.readouterr().err

@@ -153,6 +153,7 @@ def ends_of(control):
 def test_clarity_has_a_panel_a_policy_with_its_numbers():
     rows = [
         {
+            "run": run,
             "env_steps": steps,
             "return": 1.0,
             "cost": 2.0,
@@ -161,12 +162,12 @@ def test_clarity_has_a_panel_a_policy_with_its_numbers():
             "cost's clarity": steps / 1e4,
             "cost's truth, cosine to reference": 1.0,
         }
-        for steps in (1_000, 3_000)
+        for run, steps in (("a", 1_000), ("a", 3_000), ("b", 3_000))
         for share in (0.5, 0.95)
     ]
     figure = draw.draw_clarity(rows)
-    assert [axes.get_title()[:5] for axes in figure.axes] == ["1,000", "3,000"]
-    for axes, cost in zip(figure.axes, (0.1, 0.3), strict=True):
+    assert [axes.get_title()[:5] for axes in figure.axes] == ["1,000", "3,000", "3,000"]
+    for axes, cost in zip(figure.axes, (0.1, 0.3, 0.3), strict=True):
         of_reward, of_cost, _ = (line.get_ydata() for line in axes.get_lines())
         np.testing.assert_allclose(of_reward, [0.55, 0.595])
         np.testing.assert_allclose(of_cost, [cost, cost])

@@ -204,6 +204,8 @@ def test_a_summary_may_stop_earlier(run: Path) -> None:
     assert row["violations"] == (early > 12).sum()
     (run / "evaluation.csv").unlink()
     assert np.isnan(summary(run)["mean_cost"])
+    with pytest.raises(ValueError, match=r"until must reach the first row of .*, got 10"):
+        summary(run, until=10)
 
 
 def test_a_rules_runs_are_those_of_the_first_study_that_has_it(run: Path, tmp_path: Path) -> None:
@@ -225,6 +227,8 @@ def test_what_is_missing_or_damaged_is_named(run: Path, tmp_path: Path) -> None:
         stored_evaluation(run)
     with pytest.raises(ValueError, match="not an evaluation"):
         is_evaluated(run)
+    with pytest.raises(ValueError, match="actions must be sampled or mean, got 'means'"):
+        stored_evaluation(run, "means")
     assert not (tmp_path / "study" / "long_3").exists()
 
 

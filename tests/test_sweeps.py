@@ -281,6 +281,7 @@ def test_the_command_line_refuses_in_a_sentence(tmp_path: Path, capsys: Output) 
     path.write_text(SPEC.format(steps=-1))
     refuses(capsys, f"sweep {path}", "total_steps must be an integer of at least 1, got -1")
     refuses(capsys, f"sweep {path} --jobs 0", "must be an integer of at least 1, got '0'")
+    refuses(capsys, f"sweep {path} --nice -1", "must be an integer from 0 to 19, got '-1'")
 
 
 def test_the_command_line_tells_of_failures(copy: Path, tmp_path: Path, capsys: Output) -> None:

@@ -159,6 +159,14 @@ def test_a_training_closes_its_environment_when_it_is_refused(
     assert spoilt.closed == 1
 
 
+def test_a_training_closes_its_environment_when_a_network_cannot_be_made(
+    spoilt: type[SpoiltPointMass],
+) -> None:
+    with pytest.raises(ValueError, match="cnn"):
+        train(tiny(network="cnn"))
+    assert spoilt.closed == 1
+
+
 # ---------------------------------------------------------------------- refused before any file
 
 
@@ -408,6 +416,24 @@ def test_environments_that_cannot_be_saved_are_other_ones_after_a_resume(
         reports = list(train(tiny(tmp_path, total_steps=epochs * EPOCH), resume=True))
     assert seeds == [0, 4, 8]  # four environments
     assert reports[-1].simulator_errors == 1  # counted since the run began
+
+
+@pytest.mark.parametrize("num_envs", [7, 30])
+def test_a_run_never_takes_seeds_of_the_next_one(
+    num_envs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, ends = kfcpo_lib.training.make_vec_env, []
+
+    def watched(env_id: str, num_envs: int, seed: int, **options: Any) -> Any:
+        ends.append(seed + num_envs)
+        return make(env_id, num_envs, seed, **options)
+
+    monkeypatch.setattr(kfcpo_lib.training, "make_vec_env", watched)
+    config = tiny(num_envs=num_envs, steps_per_epoch=10 * num_envs, seed=3)
+    for epochs in range(10_000 // num_envs - 2, 10_000 // num_envs + 2):
+        Training.start(config, epochs).env.close()
+    assert max(ends) <= 40_000
+    assert min(ends) == 30_000 + num_envs  # then it begins again
 
 
 # ------------------------------------------------------------------------------------------ knobs

@@ -284,6 +284,14 @@ def test_film_or_the_reason_why_not(replay, monkeypatch):
     assert base64.b64encode(b"a film").decode() in replay.film.value
 
 
+def test_an_unforeseen_error_is_told_and_the_buttons_come_back(replay, monkeypatch):
+    monkeypatch.setattr(replay_module, "film", lambda *_: {}["film"])
+    press(replay, "Film")
+    replay._work.join()
+    assert "film" in replay.result.value and "..." not in replay.result.value
+    assert not replay.buttons["Film"].disabled and not replay.buttons["Evaluate"].disabled
+
+
 def test_closing_leaves_no_thread(stored):
     threads = threading.active_count()
     replay = Replay(lambda: find_runs([stored]))

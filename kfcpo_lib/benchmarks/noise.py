@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from kfcpo_lib.benchmarks.results import save_results, table
+from kfcpo_lib.envs.interface import Array
 from kfcpo_lib.gradient_noise import Estimates, clarity, cosine_of_truths, estimate, mean_cosine
 from kfcpo_lib.kfac import KFAC
 from kfcpo_lib.records import TrainConfig
@@ -54,13 +55,19 @@ def rows_of(run: str, epochs: int) -> list[dict[str, Any]]:
     training.load_state_dict(read_checkpoint(run))
     env_steps = training.episodes.env_steps
     rollouts = [collect_epoch(config, training) for _ in tqdm(range(epochs), unit="epoch")]
+    episodes = config.steps_per_epoch / config.num_envs / training.env.max_episode_steps
     told = {
         "run": Path(run).name,
         "env_steps": env_steps,
-        "return": round(float(np.mean([r.reward.sum(axis=0).mean() for r in rollouts])), 1),
-        "cost": round(float(np.mean([r.cost.sum(axis=0).mean() for r in rollouts])), 1),
+        "return": round(_mean_sum([r.reward for r in rollouts]) / episodes, 1),
+        "cost": round(_mean_sum([r.cost for r in rollouts]) / episodes, 1),
     }
     return [told | row for row in measure(training, config, rollouts)]
+
+
+def _mean_sum(signals: Sequence[Array]) -> float:
+    """Of signals [T, N], summed over the steps: the mean over all environments."""
+    return float(np.mean([signal.sum(axis=0) for signal in signals]))
 
 
 def measure(

@@ -32,9 +32,11 @@ class Crew:
         self._jobs = iter(list(jobs))
         for start in self._start:
             start.release()
-        self._work()
-        for _ in self._start:
-            self._done.acquire()
+        try:
+            self._work()
+        finally:  # an interrupt, too, waits until no one works any more
+            for _ in self._start:
+                self._done.acquire()
 
     def _work(self) -> None:
         for job in self._jobs:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfcpo_lib.envs.interface import Array
-from kfcpo_lib.envs.layouts import LayoutError
 from kfcpo_lib.envs.scenes import Scene
 from kfcpo_lib.envs.simulator import Readings
 
@@ -248,4 +247,4 @@ COSTS = {
 }
 """Which obstacles can cost something, and when."""
 
-__all__ = ["ButtonRules", "CircleRules", "GoalRules", "LayoutError", "PushRules", "Rules"]
+__all__ = ["ButtonRules", "CircleRules", "GoalRules", "PushRules", "Rules"]

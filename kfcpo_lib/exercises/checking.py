@@ -1,6 +1,6 @@
 """How a check speaks: one line, a tick or a cross, and a sentence that helps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, update_wrapper
 from typing import Any
 
@@ -72,6 +72,13 @@ def same_shape(value: Any, expected: Any, what: str) -> None:
     found, wanted = _array(value).shape, _array(expected).shape
     if found != wanted:
         raise Wrong(f"{what} should have the shape {wanted}, yours has {found}.")
+
+
+def name_the_slip(answer: Any, slips: Mapping[str, Any], tolerance: float = 1e-6) -> None:
+    """Raise `Wrong` with the sentence of the usual mistake whose numbers the answer has."""
+    for sentence, numbers in slips.items():
+        if close(answer, numbers, tolerance):
+            raise Wrong(sentence)
 
 
 def _array(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Checks of notebook 01: generalised advantage estimation and the surrogate."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kfcpo_lib import rollouts
-from kfcpo_lib.exercises.checking import Wrong, close, exercise, same_shape, solved
+from kfcpo_lib.exercises.checking import (
+    Wrong,
+    close,
+    exercise,
+    name_the_slip,
+    same_shape,
+    solved,
+)
 
 Array = NDArray[Any]
 ROUNDS = 3
@@ -45,7 +52,7 @@ def _judge_score_gradient(
             pulls * std**2
         ),
     }
-    _name_the_slip(answer, {text: wrong.mean() for text, wrong in slips.items()})
+    name_the_slip(answer, {text: wrong.mean() for text, wrong in slips.items()})
     if close(answer, pulls.sum()):
         raise Wrong("that is the sum of the pulls; the gradient is their mean.")
     raise Wrong("the mean of (reward - baseline) * (action - mean) / std**2 is asked for.")
@@ -76,7 +83,7 @@ def _explain_gae(
     over, factor = terminated | truncated, discount * gae_lambda
     hopeful = reward + discount * next_value - value
     surprise = hopeful - discount * next_value * terminated
-    _name_the_slip(
+    name_the_slip(
         answer,
         {
             "a truncated episode still has a future: only `terminated` may remove next_value.": (
@@ -90,7 +97,7 @@ def _explain_gae(
             ),
         },
     )
-    _name_the_slip(answer, _wrong_sums(surprise, terminated, over, discount, gae_lambda))
+    name_the_slip(answer, _wrong_sums(surprise, terminated, over, discount, gae_lambda))
     raise Wrong("the advantages differ; compare your surprises and your sum with the two formulas.")
 
 
@@ -170,7 +177,7 @@ def _explain_surrogate(answer: Any, log_prob: Tensor, old: Tensor, advantage: Te
     }
     if np.shape(_plain(answer)) == (20,):
         raise Wrong("that is one number per sample; return their mean.")
-    _name_the_slip(_plain(answer), {text: terms.mean() for text, terms in slips.items()})
+    name_the_slip(_plain(answer), {text: terms.mean() for text, terms in slips.items()})
     if close(answer, gain.sum()):
         raise Wrong("that is the sum over the samples; the surrogate is their mean.")
     raise Wrong("the mean of ratio * advantage is asked for.")
@@ -178,9 +185,3 @@ def _explain_surrogate(answer: Any, log_prob: Tensor, old: Tensor, advantage: Te
 
 def _plain(answer: Any) -> Any:
     return answer.detach() if isinstance(answer, Tensor) else answer
-
-
-def _name_the_slip(answer: Any, slips: Mapping[str, Any]) -> None:
-    for sentence, wrong in slips.items():
-        if close(answer, wrong):
-            raise Wrong(sentence)

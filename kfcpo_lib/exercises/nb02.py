@@ -6,7 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kfcpo_lib.exercises.checking import Wrong, close, exercise, same_shape, solved
+from kfcpo_lib.exercises.checking import (
+    Wrong,
+    close,
+    exercise,
+    name_the_slip,
+    same_shape,
+    solved,
+)
 from kfcpo_lib.fisher import conjugate_gradient
 
 ROUNDS = 3
@@ -48,7 +55,7 @@ def _explain_fisher(answer: Any, scores: Tensor) -> None:
             torch.diag((scores**2).mean(0))
         ),
     }
-    _name_the_slip(answer, slips)
+    name_the_slip(answer, slips, 1e-5)
     if tuple(getattr(answer, "shape", ())) == (len(scores), len(scores)):
         raise Wrong("your matrix is [N, N]: sum over the samples, so that [P, P] remains.")
     same_shape(answer, scores.T @ scores, "F")
@@ -104,7 +111,7 @@ def _explain_step(
             _parallel(answer, torch.linalg.lstsq(fisher + damping, gradient).solution)
         ),
     }
-    _name_the_slip(answer, slips)
+    name_the_slip(answer, slips, 1e-5)
     raise Wrong("the step should be sqrt(2 δ / g'x) x with (F + damping I) x = g.")
 
 
@@ -168,7 +175,7 @@ def _explain_cg(answer: Any, matrix: Tensor, target: Tensor, iterations: int) ->
         ),
         "the sign is turned round.": -_cg(matrix, target, iterations),
     }
-    _name_the_slip(answer, slips)
+    name_the_slip(answer, slips, 1e-5)
     if iterations < len(target) and close(answer, torch.linalg.solve(matrix, target)):
         raise Wrong("this is the exact solution; make exactly `iterations` steps of the algorithm.")
     raise Wrong(f"after {iterations} iterations your x is not that of conjugate gradient.")
@@ -187,10 +194,3 @@ def _variant(
         old, squared = squared, r @ r
         d = r + beta(squared, old) * d
     return x
-
-
-def _name_the_slip(answer: Any, slips: dict[str, Tensor]) -> None:
-    """Raise `Wrong` with the sentence of the slip whose numbers the answer has."""
-    for sentence, numbers in slips.items():
-        if close(answer, numbers, 1e-5):
-            raise Wrong(sentence)

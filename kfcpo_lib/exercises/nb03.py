@@ -6,7 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kfcpo_lib.exercises.checking import Wrong, close, exercise, same_shape, solved
+from kfcpo_lib.exercises.checking import (
+    Wrong,
+    close,
+    exercise,
+    name_the_slip,
+    same_shape,
+    solved,
+)
 from kfcpo_lib.kfac import KFAC
 from kfcpo_lib.policies import GaussianPolicy
 
@@ -44,7 +51,7 @@ def _judge_input_factor(answer: Any, a: Tensor, g: Tensor, count: int) -> None:
         "the 1 stands first; append it at the end, as the library does.": a[last][:, last],
         "A and G are swapped: return A first.": g,
     }
-    _name_the_slip(answer, slips)
+    name_the_slip(answer, slips, 1e-5)
     same_shape(answer, a, "A")
     raise Wrong("A should be E[a a'] of the layer's inputs, each with a 1 appended.")
 
@@ -70,7 +77,7 @@ def _judge_output_factor(
             _outer(gradients[:1] / std[:1, None, None])
         ),
     }
-    _name_the_slip(answer, slips)
+    name_the_slip(answer, slips, 1e-5)
     same_shape(answer, right, "G")
     raise Wrong("G should be the sum over actions k of E[d_k d_k'] / σ_k².")
 
@@ -116,8 +123,8 @@ def _dense_solve(matrix: Tensor, a: Tensor, g: Tensor, damping: float) -> Tensor
 
 
 def _explain(answer: Any, matrix: Tensor, a: Tensor, g: Tensor, damping: float) -> None:
-    _name_the_slip(answer, _slips_of_damping(matrix, a, g, damping))
-    _name_the_slip(answer, _slips_of_eigenbasis(matrix, a, g, damping))
+    name_the_slip(answer, _slips_of_damping(matrix, a, g, damping), 1e-5)
+    name_the_slip(answer, _slips_of_eigenbasis(matrix, a, g, damping), 1e-5)
     if a.shape == g.shape and close(answer, _dense_solve(matrix, g, a, damping), 1e-5):
         raise Wrong("A and G are swapped: G acts on the rows, A on the columns.")
     raise Wrong("the result differs from (G ⊗ A + damping I)⁻¹ applied to the matrix.")
@@ -162,10 +169,3 @@ def _both_sides(matrix: Tensor, a: Tensor, g: Tensor, extra: float) -> Tensor:
     solved_left: Tensor = torch.linalg.solve(left, matrix)
     result: Tensor = torch.linalg.solve(right, solved_left.T).T
     return result
-
-
-def _name_the_slip(answer: Any, slips: dict[str, Tensor]) -> None:
-    """Raise `Wrong` with the sentence of the slip whose numbers the answer has."""
-    for sentence, numbers in slips.items():
-        if close(answer, numbers, 1e-5):
-            raise Wrong(sentence)

@@ -1,13 +1,20 @@
 """Checks of notebook 04: the flow of visits, the occupancy program, dual ascent."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kfcpo_lib.cmdp import CMDP, best_response, solve
-from kfcpo_lib.exercises.checking import Wrong, close, exercise, same_shape, solved
+from kfcpo_lib.exercises.checking import (
+    Wrong,
+    close,
+    exercise,
+    name_the_slip,
+    same_shape,
+    solved,
+)
 
 Array = NDArray[np.float64]
 Answer = Callable[[float], tuple[float, float]]
@@ -67,7 +74,7 @@ def _explain_flow(answer: Any, transition: Array, discount: float) -> None:
         "the inflow's columns are mixed up: reshape transition to [S * A, S] first, "
         "then transpose.": leaves - discount * transition.reshape(states, states * actions),
     }
-    _name_the_slip(answer, slips)
+    name_the_slip(answer, slips)
     if np.shape(answer) == (states * actions, states):
         raise Wrong("your matrix is [S * A, S]: one row per equation is needed, so transpose it.")
     same_shape(answer, leaves, "the flow matrix")
@@ -202,13 +209,7 @@ def _explain_ascent(multipliers: Array, given: tuple[Answer, float, float, int])
         "your multiplier goes on falling below 0 where max(0, .) hides it, and comes back late: "
         "keep the clipped value, and move on from that.": np.maximum(unseen, 0),
     }
-    _name_the_slip(multipliers, slips)
+    name_the_slip(multipliers, slips)
     if multipliers[0] != 0:
         raise Wrong("the first multiplier must be 0: first answer without any price.")
     raise Wrong("each multiplier must be max(0, the last + learning_rate * (cost - cost_limit)).")
-
-
-def _name_the_slip(answer: Any, slips: Mapping[str, Array]) -> None:
-    for sentence, wrong in slips.items():
-        if close(answer, wrong):
-            raise Wrong(sentence)

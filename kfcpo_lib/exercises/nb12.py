@@ -6,7 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kfcpo_lib.exercises.checking import Wrong, close, exercise, same_shape, solved
+from kfcpo_lib.exercises.checking import (
+    Wrong,
+    close,
+    exercise,
+    name_the_slip,
+    same_shape,
+    solved,
+)
 from kfcpo_lib.sharing_study import expand, reduce
 
 Factors = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -20,7 +27,7 @@ def check_expanded(expanded: Factors) -> None:
     a, g = expand(inputs, scores)
     other_a, other_g = reduce(inputs, scores)
     answer = _two_matrices(expanded(inputs.clone(), scores.clone()))
-    slips = _slips_of_both("A", a, g) | {
+    slips = _slips_of_both(a, g) | {
         "A is averaged over the places; each place adds its own a a': sum over them.": a / PLACES,
         "A is summed over the states; it should be their mean.": a * STATES,
         "inputs were averaged over the places before the product: that is `reduce`.": other_a,
@@ -45,7 +52,7 @@ def check_reduced(reduced: Factors) -> None:
     a, g = reduce(inputs, scores)
     other_a, other_g = expand(inputs, scores)
     answer = _two_matrices(reduced(inputs.clone(), scores.clone()))
-    slips = _slips_of_both("A", a, g) | {
+    slips = _slips_of_both(a, g) | {
         "inputs are summed over the places; average them (the scores are summed).": a * PLACES**2,
         "A is summed over the states; it should be their mean.": a * STATES,
         "the products were added over the places: that is `expand`; average the inputs first.": (
@@ -78,10 +85,10 @@ def _two_matrices(answer: Any) -> Any:
     return answer
 
 
-def _slips_of_both(name: str, a: Tensor, g: Tensor) -> dict[str, Tensor]:
+def _slips_of_both(a: Tensor, g: Tensor) -> dict[str, Tensor]:
     last = torch.arange(-1, len(a) - 1)
     return {
-        f"the bias is missing: append a 1 to each input before {name}.": a[:-1, :-1],
+        "the bias is missing: append a 1 to each input before A.": a[:-1, :-1],
         "the 1 stands first; append it at the end, as the library does.": a[last][:, last],
         "A and G are swapped: return A first.": g,
     }
@@ -90,8 +97,6 @@ def _slips_of_both(name: str, a: Tensor, g: Tensor) -> dict[str, Tensor]:
 def _judge(answer: Any, right: Tensor, slips: dict[str, Tensor], otherwise: str) -> None:
     if close(answer, right):
         return
-    for sentence, numbers in slips.items():
-        if close(answer, numbers, 1e-5):
-            raise Wrong(sentence)
+    name_the_slip(answer, slips, 1e-5)
     same_shape(answer, right, "the matrix")
     raise Wrong(otherwise)

@@ -7,6 +7,7 @@ lies in or, in a flat folder, the rest of the file's name.
 import argparse
 import ast
 import io
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir, redirect_stdout
@@ -24,6 +25,7 @@ from kfcpo_lib.exercises.checking import NOT_SOLVED, Check
 from kfcpo_lib.grading.cells import code_cells, names_in, needed_cells
 from kfcpo_lib.grading.limits import Limits
 from kfcpo_lib.grading.submission import Lost, Submission, one_line
+from kfcpo_lib.runs import write_whole
 
 MASTERS = Path(__file__).parents[2] / "notebooks"
 PASSED, FAILED, NOT_ATTEMPTED = "passed", "failed", "not attempted"
@@ -91,7 +93,10 @@ def exercises_of(master: Path) -> list[Exercise]:
 
 @cache
 def in_master(master: Path, name: str) -> Any:
-    """What `name` is in a master, from running the statements of it that `name` needs."""
+    """What `name` is in a master, from running the statements of it that `name` needs.
+
+    These run in the master's folder, and that is the whole process's: nothing else may run beside.
+    """
     cells = [ast.parse(cell).body for cell in code_cells(master.read_bytes())]
     sources = [ast.unparse(statement) for cell in cells for statement in cell]
     namespace: dict[str, Any] = {"__name__": "__main__"}
@@ -123,8 +128,13 @@ def find_notebooks(folder: Path, masters: Sequence[str]) -> list[Notebook]:
         master = next((name for name in masters if name in path.stem), "")
         rest = path.stem.replace(master, "") if master else path.stem
         student = parts[0] if len(parts) > 1 else rest.strip("_- ") or folder.resolve().name
-        found.append(Notebook(path, one_line(student).lstrip(FORMULA), master))
+        found.append(Notebook(path, _plain(student), master))
     return found
+
+
+def _plain(text: str) -> str:
+    """A student's words, as no spreadsheet takes them for a formula and no terminal obeys them."""
+    return one_line(text).lstrip(FORMULA)
 
 
 def grade_folder(
@@ -140,6 +150,10 @@ def grade_folder(
     notebooks = find_notebooks(folder.resolve(), list(exercises))
     if not notebooks:
         raise ValueError(f"{folder} holds no notebooks (*.ipynb)")
+    for master in sorted({notebook.master for notebook in notebooks} & {*exercises}):
+        for exercise in exercises[master]:
+            for name in {*exercise.names} - exercise.students:
+                in_master(exercise.master, name)
 
     def grade(notebook: Notebook) -> list[Grade]:
         return grade_notebook(notebook, exercises.get(notebook.master), limits or Limits())
@@ -156,7 +170,7 @@ def grade_notebook(
     """The rows of one notebook. Whatever is in it, this returns, and no other row depends on it."""
     if exercises is None:
         reason = "the name of the file has none of the course's notebooks in it."
-        return [Grade(notebook.student, notebook.path.name, "", FAILED, reason)]
+        return [Grade(notebook.student, _plain(notebook.path.name), "", FAILED, reason)]
     rows: list[Grade] = []
     try:
         content = _read(notebook.path, limits)
@@ -199,7 +213,7 @@ def _row(notebook: Notebook, exercise: Exercise, verdict: str | None) -> Grade:
         return Grade(student, master, name, PASSED)
     if verdict == NOT_SOLVED:
         return Grade(student, master, name, NOT_ATTEMPTED)
-    return Grade(student, master, name, FAILED, verdict)
+    return Grade(student, master, name, FAILED, _plain(verdict))
 
 
 def in_words(grades: pd.DataFrame) -> str:
@@ -215,12 +229,19 @@ def in_words(grades: pd.DataFrame) -> str:
 
 
 def grade(options: argparse.Namespace) -> int:
-    """Grade, print, and write the table; 0 if every exercise is passed, else 1."""
+    """Grade, print, and write the table; 0 if every exercise is passed, else 1.
+
+    Raises:
+        ValueError: before anything is graded, if the table could not be written.
+    """
     if options.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
     limits = Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)})
     out = options.out or options.folder / "grades.csv"
+    if not os.access(out.parent, os.W_OK):
+        raise ValueError(f"--out must lie in a folder that can be written, got {out}")
     grades = grade_folder(options.folder, limits, options.jobs)
-    grades.to_csv(out, index=False)
-    print(f"{in_words(grades)}\n\n{out}")
+    print(f"{in_words(grades)}\n")
+    write_whole(out, grades.to_csv(index=False).encode())
+    print(out)
     return int((grades["result"] != PASSED).any())

@@ -330,7 +330,7 @@ def draw_clarity(rows: Sequence[Mapping[str, Any]]) -> Figure:
     Args:
         rows: of `bench noise`, those of a policy together.
     """
-    policies = pd.DataFrame(rows).groupby("env_steps")
+    policies = pd.DataFrame(rows).groupby(["run", "env_steps"], sort=False)
     figure, panels = new_figure(1, len(policies), width=5.8, height=4.4)
     lines = (
         ("reward's clarity", "reward's clarity", REWARD, "o-"),
@@ -342,7 +342,7 @@ def draw_clarity(rows: Sequence[Mapping[str, Any]]) -> Figure:
             "d:",
         ),
     )
-    for axes, (steps, table) in zip(np.atleast_1d(panels).flat, policies, strict=True):
+    for axes, ((_, steps), table) in zip(np.atleast_1d(panels).flat, policies, strict=True):
         places = range(len(table))
         for name, words, colour, line in lines:
             axes.plot(places, table[name], line, color=colour, markersize=9, label=words)

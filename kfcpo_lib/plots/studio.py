@@ -210,7 +210,9 @@ def _trials(axes: Axes, runs: Runs) -> None:
     """KL of the last minibatches: kept, or undone beyond the limit."""
     label(axes, "KL of each minibatch", "minibatches ago", "nats")
     highest = 0.0
-    for (_, run), (kept_mark, undone_mark) in zip(runs.items(), ("ox", "^+"), strict=False):
+    for (_, run), (kept_mark, undone_mark) in zip(
+        runs.items(), (("o", "x"), ("^", "+")), strict=False
+    ):
         limit, first = float(run.progress["kl_limit"].iloc[-1]), kept_mark == "o"
         axes.axhline(limit, color=LIMIT, lw=1.5, label="ε_KL" if first else None)
         last = run.minibatches.tail(TRIALS_SHOWN)

@@ -14,6 +14,7 @@ from kfcpo_lib.controllers import (
     simulate,
 )
 from kfcpo_lib.plots.blending import draw_blending, draw_controller, draw_metric
+from kfcpo_lib.widgets.controls import menu, slider
 from kfcpo_lib.widgets.explorer import Explorer
 
 COST_LIMIT = 20.0
@@ -30,11 +31,11 @@ def blending_explorer() -> Explorer:
     return Explorer(
         draw_blending,
         "Left: both weights over the episodic cost. Right: the two directions and their blend.",
-        margin_lambda=_slider("margin λ", 0.8, 0.3, 1.0, 0.05),
-        log10_k=_slider("log₁₀ k (per cost)", -0.5, -2.0, 1.0, 0.25),
-        episodic_cost=_slider("episodic cost", 25.0, 0.0, 40.0, 1.0),
-        angle=_slider("angle (degrees)", 125.0, 20.0, 175.0, 5.0),
-        conflict=_menu("conflict", CONFLICT_MODES, "project_cost"),
+        margin_lambda=slider("margin λ", 0.8, 0.3, 1.0, 0.05),
+        log10_k=slider("log₁₀ k (per cost)", -0.5, -2.0, 1.0, 0.25),
+        episodic_cost=slider("episodic cost", 25.0, 0.0, 40.0, 1.0),
+        angle=slider("angle (degrees)", 125.0, 20.0, 175.0, 5.0),
+        conflict=menu("conflict", CONFLICT_MODES, "project_cost"),
     )
 
 
@@ -43,8 +44,8 @@ def metric_explorer() -> Explorer:
     return Explorer(
         draw_metric,
         "The same two directions as numbers, and as the policy feels them.",
-        stretch=_slider("stretch of parameter 1", 3.0, 0.25, 4.0, 0.25),
-        angle=_slider("angle (degrees)", 80.0, 20.0, 160.0, 5.0),
+        stretch=slider("stretch of parameter 1", 3.0, 0.25, 4.0, 0.25),
+        angle=slider("angle (degrees)", 80.0, 20.0, 160.0, 5.0),
     )
 
 
@@ -75,22 +76,14 @@ def controller_explorer() -> Explorer:
     return Explorer(
         draw_walk,
         "Left: the cost over the epochs, with limit and centre. Right: the cost weight.",
-        name=_menu("controller", CONTROLLERS, CONTROLLERS[0]),
-        conflict=_slider("conflict ρ of the task", 0.6, 0.1, 0.95, 0.05),
-        signal=_slider("signal s", 1.0, 0.1, 1.0, 0.1),
-        log10_k=_slider("log₁₀ k (KFCPO)", -0.5, -2.0, 1.0, 0.25),
+        name=menu("controller", CONTROLLERS, CONTROLLERS[0]),
+        conflict=slider("conflict ρ of the task", 0.6, 0.1, 0.95, 0.05),
+        signal=slider("signal s", 1.0, 0.1, 1.0, 0.1),
+        log10_k=slider("log₁₀ k (KFCPO)", -0.5, -2.0, 1.0, 0.25),
         episodes=_integer("episodes (0: exact)", 0, 0, 40, 5),
         window=_integer("average over epochs", 1, 1, 10, 1),
     )
 
 
-def _slider(text: str, value: float, low: float, high: float, step: float) -> ipywidgets.Widget:
-    return ipywidgets.FloatSlider(value, min=low, max=high, step=step, description=text)
-
-
 def _integer(text: str, value: int, low: int, high: int, step: int) -> ipywidgets.Widget:
     return ipywidgets.IntSlider(value, min=low, max=high, step=step, description=text)
-
-
-def _menu(text: str, options: tuple[str, ...], value: str) -> ipywidgets.Widget:
-    return ipywidgets.Dropdown(options=options, value=value, description=text)

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kfcpo_lib.plots.clinic import draw_chart
+from kfcpo_lib.widgets.controls import menu
 from kfcpo_lib.widgets.explorer import Explorer
 
 
@@ -20,11 +21,7 @@ def ward_explorer(runs: Mapping[str, pd.DataFrame]) -> Explorer:
     return Explorer(
         draw,
         "Return, cost, weight, undone steps, delta and KL: solid one run, dashed the other.",
-        run=_menu("run (solid)", names, names[min(1, len(names) - 1)]),
-        beside=_menu("beside (dashed)", names, names[0]),
+        run=menu("run (solid)", names, names[min(1, len(names) - 1)]),
+        beside=menu("beside (dashed)", names, names[0]),
         window=ipywidgets.IntSlider(1, min=1, max=10, description="epochs averaged"),
     )
-
-
-def _menu(text: str, options: tuple[str, ...], value: str) -> ipywidgets.Widget:
-    return ipywidgets.Dropdown(options=options, value=value, description=text)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from kfcpo_lib.cmdp import CMDP, FLOODED_TOWN, Array, Solution, front_corners, grid_world, solve
 from kfcpo_lib.plots.cmdps import draw_ascent, draw_limit, draw_ruler
+from kfcpo_lib.widgets.controls import slider
 from kfcpo_lib.widgets.explorer import Explorer
 
 DISCOUNT = 0.97
@@ -31,8 +32,8 @@ def limit_explorer() -> Explorer:
     return Explorer(
         draw_front_at,
         "Left: the Pareto front and the limit. Right: the best policy inside the limit.",
-        cost_limit=_slider("cost limit C", 2.0, 0.0, 6.0, 0.05),
-        slip=_slider("slip", 0.1, 0.0, 0.4, 0.1),
+        cost_limit=slider("cost limit C", 2.0, 0.0, 6.0, 0.05),
+        slip=slider("slip", 0.1, 0.0, 0.4, 0.1),
     )
 
 
@@ -46,8 +47,8 @@ def ruler_explorer() -> Explorer:
     return Explorer(
         draw_ruler_at,
         "Left: a ruler laid on the front. Right: the dual function, the highest of all lines.",
-        multiplier=_slider("multiplier μ", 0.05, 0.0, 0.14, 0.002),
-        cost_limit=_slider("cost limit C", 2.0, 0.25, 5.0, 0.25),
+        multiplier=slider("multiplier μ", 0.05, 0.0, 0.14, 0.002),
+        cost_limit=slider("cost limit C", 2.0, 0.25, 5.0, 0.25),
     )
 
 
@@ -79,11 +80,7 @@ def ascent_explorer() -> Explorer:
     return Explorer(
         draw_ascent_at,
         "Left: the cost of each answer and the mean so far. Right: the multiplier.",
-        log10_rate=_slider("log₁₀ learning rate", -2.25, -4.0, -1.0, 0.25),
-        cost_limit=_slider("cost limit C", 2.0, 0.25, 5.0, 0.25),
+        log10_rate=slider("log₁₀ learning rate", -2.25, -4.0, -1.0, 0.25),
+        cost_limit=slider("cost limit C", 2.0, 0.25, 5.0, 0.25),
         iterations=ipywidgets.IntSlider(100, min=20, max=400, step=20, description="iterations"),
     )
-
-
-def _slider(text: str, value: float, low: float, high: float, step: float) -> ipywidgets.Widget:
-    return ipywidgets.FloatSlider(value, min=low, max=high, step=step, description=text)

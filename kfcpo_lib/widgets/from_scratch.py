@@ -8,6 +8,7 @@ import pandas as pd
 
 from kfcpo_lib.blending import CONFLICT_MODES
 from kfcpo_lib.plots.from_scratch import Plane, draw_part, draw_plane
+from kfcpo_lib.widgets.controls import menu, slider
 from kfcpo_lib.widgets.explorer import Explorer
 
 
@@ -16,10 +17,10 @@ def step_explorer(plane: Plane) -> Explorer:
     return Explorer(
         partial(draw_plane, plane),
         "One trial step in the plane of its two directions: where it ends, and the verdict.",
-        cost_weight=_slider("cost weight", 0.5, 0.0, 1.0, 0.05),
-        log10_delta=_slider("log₁₀ δ", -2.3, -4.0, -1.6, 0.1),
-        kl_limit=_slider("KL limit", 0.02, 0.005, 0.03, 0.005),
-        conflict=_menu("conflict", CONFLICT_MODES),
+        cost_weight=slider("cost weight", 0.5, 0.0, 1.0, 0.05),
+        log10_delta=slider("log₁₀ δ", -2.3, -4.0, -1.6, 0.1),
+        kl_limit=slider("KL limit", 0.02, 0.005, 0.03, 0.005),
+        conflict=menu("conflict", CONFLICT_MODES),
     )
 
 
@@ -34,12 +35,3 @@ def parts_explorer(runs: Mapping[str, Sequence[pd.DataFrame]]) -> Explorer:
         against=ipywidgets.Dropdown(options=kinds, value=kinds[0], description="beside (dashed)"),
         window=ipywidgets.IntSlider(5, min=1, max=10, description="epochs averaged"),
     )
-
-
-def _slider(text: str, value: float, low: float, high: float, step: float) -> ipywidgets.Widget:
-    options = {"readout_format": ".3f"} if step < 0.01 else {}
-    return ipywidgets.FloatSlider(value, min=low, max=high, step=step, description=text, **options)
-
-
-def _menu(text: str, options: tuple[str, ...]) -> ipywidgets.Widget:
-    return ipywidgets.Dropdown(options=options, value=options[0], description=text)

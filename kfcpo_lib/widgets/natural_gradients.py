@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from kfcpo_lib.bandits import COORDINATES, Array, ascent_path
 from kfcpo_lib.fisher import conjugate_gradient
 from kfcpo_lib.plots.natural_gradients import kl_pair, one_path, valley
+from kfcpo_lib.widgets.controls import menu, slider
 from kfcpo_lib.widgets.explorer import Explorer
 
 STARTS = {"narrow and far": (0.0, -1.2), "wide and far": (0.0, 0.8), "narrow and near": (2.0, -2.5)}
@@ -20,9 +21,9 @@ def kl_explorer() -> Explorer:
         kl_pair,
         "Densities of an old and a new policy; above them the distance of the parameters, "
         "Fisher's ½ Δ'FΔ, and the KL both ways.",
-        mean_shift=_slider("mean moved by", 0.5, -2.0, 2.0, 0.05),
-        log_std=_slider("log σ of the old", 0.0, -2.0, 1.0, 0.1),
-        log_ratio=_slider("log σ moved by", 0.3, -1.0, 1.0, 0.05),
+        mean_shift=slider("mean moved by", 0.5, -2.0, 2.0, 0.05),
+        log_std=slider("log σ of the old", 0.0, -2.0, 1.0, 0.1),
+        log_ratio=slider("log σ moved by", 0.3, -1.0, 1.0, 0.05),
     )
 
 
@@ -43,10 +44,10 @@ def landscape_explorer() -> Explorer:
     return Explorer(
         draw_ascent,
         "60 steps of gradient ascent on the expected reward (dark is high), a marker every 10.",
-        metric=_menu("gradient", METRICS),
-        coordinates=_menu("written in", tuple(COORDINATES)),
-        log_rate=_slider("log10 of the rate", 0.0, -2.0, 1.5, 0.1),
-        start=_menu("start", tuple(STARTS)),
+        metric=menu("gradient", METRICS),
+        coordinates=menu("written in", tuple(COORDINATES)),
+        log_rate=slider("log10 of the rate", 0.0, -2.0, 1.5, 0.1),
+        start=menu("start", tuple(STARTS)),
     )
 
 
@@ -66,7 +67,7 @@ def valley_explorer() -> Explorer:
     return Explorer(
         draw_valley,
         "Steepest descent zigzags down a stretched bowl; conjugate gradient needs two iterations.",
-        log_condition=_slider("log10 of stretch", 1.0, 0.0, 2.0, 0.1),
+        log_condition=slider("log10 of stretch", 1.0, 0.0, 2.0, 0.1),
         iterations=ipywidgets.IntSlider(4, 1, 20, description="iterations"),
     )
 
@@ -103,11 +104,3 @@ def conjugate_iterates(matrix: Array, target: Array, iterations: int) -> Array:
     dense, goal = torch.from_numpy(matrix), torch.from_numpy(target)
     points = [conjugate_gradient(lambda v: dense @ v, goal, n) for n in range(iterations + 1)]
     return torch.stack(points).numpy()
-
-
-def _slider(name: str, value: float, low: float, high: float, step: float) -> ipywidgets.Widget:
-    return ipywidgets.FloatSlider(value, min=low, max=high, step=step, description=name)
-
-
-def _menu(name: str, options: tuple[str, ...]) -> ipywidgets.Widget:
-    return ipywidgets.Dropdown(options=options, value=options[0], description=name)

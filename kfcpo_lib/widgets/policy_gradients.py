@@ -17,6 +17,7 @@ from kfcpo_lib.plots.policy_gradients import (
     reward_of,
 )
 from kfcpo_lib.rollouts import gae
+from kfcpo_lib.widgets.controls import slider
 from kfcpo_lib.widgets.explorer import Explorer
 
 MEAN = 1.0
@@ -55,7 +56,7 @@ def estimates_explorer() -> Explorer:
         draw_estimates_at,
         "Histograms of 1,000 batches' estimates of the gradient, without and with a baseline.",
         batch_size=ipywidgets.IntSlider(10, min=2, max=100, step=2, description="batch size"),
-        reward_offset=_slider("added to all rewards", 0.0, -5.0, 5.0, 0.5),
+        reward_offset=slider("added to all rewards", 0.0, -5.0, 5.0, 0.5),
     )
 
 
@@ -100,8 +101,8 @@ def gae_explorer() -> Explorer:
     return Explorer(
         draw_gae_at,
         "Left: the weights of the surprises. Right: bias, spread and error of a batch's gradient.",
-        gae_lambda=_slider("λ of GAE", 0.9, 0.0, 1.0, 0.05),
-        critic_error=_slider("critic's error", 0.5, 0.0, 1.0, 0.25),
+        gae_lambda=slider("λ of GAE", 0.9, 0.0, 1.0, 0.05),
+        critic_error=slider("critic's error", 0.5, 0.0, 1.0, 0.25),
     )
 
 
@@ -116,11 +117,7 @@ def surrogate_explorer() -> Explorer:
     return Explorer(
         draw_surrogate_at,
         "Left: old and new policy, and how much each sample counts. Right: surrogate and truth.",
-        new_mean=_slider("new mean", 1.3, -2.0, 4.5, 0.1),
+        new_mean=slider("new mean", 1.3, -2.0, 4.5, 0.1),
         samples=ipywidgets.IntSlider(100, min=10, max=1000, step=10, description="samples"),
         seed=ipywidgets.IntSlider(0, min=0, max=20, description="other samples"),
     )
-
-
-def _slider(text: str, value: float, low: float, high: float, step: float) -> ipywidgets.Widget:
-    return ipywidgets.FloatSlider(value, min=low, max=high, step=step, description=text)

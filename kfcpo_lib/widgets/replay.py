@@ -12,7 +12,7 @@ from typing import Any
 import ipywidgets
 
 from kfcpo_lib.background import Event, Job
-from kfcpo_lib.films import NoFilmError, film
+from kfcpo_lib.films import film
 from kfcpo_lib.plots.studio import Runs
 from kfcpo_lib.recordings import Recording
 from kfcpo_lib.widgets.controls import offer, row
@@ -187,9 +187,10 @@ class Replay(ipywidgets.VBox):  # type: ignore[misc]
             self.result.value = f"{what} {html.escape(folder.name)} ..."
             try:
                 work(folder)
-            except (ValueError, OSError, NoFilmError) as error:
-                self.result.value = html.escape(str(error))
-            self._allow(True)
+            except Exception as error:  # whatever it was, the buttons come back
+                self.result.value = html.escape(str(error) or type(error).__name__)
+            finally:
+                self._allow(True)
 
         self._work = threading.Thread(target=do, daemon=True)
         self._work.start()
@@ -210,7 +211,7 @@ class Replay(ipywidgets.VBox):  # type: ignore[misc]
             raise ValueError(told["words"])
 
     def _shoot(self, folder: Path) -> None:
-        run = self._read[folder].until(self.epoch.value)
+        run = Recording.read(folder).until(self.epoch.value)
         data = base64.b64encode(film(folder, run.policy or "policy.pt")).decode()
         self.film.value = f'<video controls autoplay loop src="data:video/mp4;base64,{data}">'
         self.result.value = f"{html.escape(folder.name)}, policy of step {steps_of_policy(run):,}"

@@ -3,6 +3,7 @@
 import ipywidgets
 
 from kfcpo_lib.plots.rollback import draw_drift, draw_gaussians
+from kfcpo_lib.widgets.controls import slider
 from kfcpo_lib.widgets.explorer import Explorer
 
 
@@ -11,8 +12,8 @@ def gaussian_explorer() -> Explorer:
     return Explorer(
         draw_gaussians,
         "Left: old and new policy in one state. Right: predicted KL and both true KLs.",
-        shift=_slider("shift of the mean", 0.0, -3.0, 3.0, 0.25),
-        log_ratio=_slider("change of log σ", -1.0, -1.5, 1.0, 0.125),
+        shift=slider("shift of the mean", 0.0, -3.0, 3.0, 0.25),
+        log_ratio=slider("change of log σ", -1.0, -1.5, 1.0, 0.125),
     )
 
 
@@ -21,17 +22,11 @@ def drift_explorer() -> Explorer:
     return Explorer(
         draw_drift,
         "Left: KL of every trial step, kept or undone. Right: the trust-region size.",
-        kl_limit=_slider("KL limit", 0.01, 0.005, 0.03, 0.005),
-        log10_delta=_slider("log₁₀ δ at start", -3.0, -5.0, -1.0, 0.25),
+        kl_limit=slider("KL limit", 0.01, 0.005, 0.03, 0.005),
+        log10_delta=slider("log₁₀ δ at start", -3.0, -5.0, -1.0, 0.25),
         adaptive=ipywidgets.Checkbox(True, description="adaptive δ"),
         rollback=ipywidgets.Dropdown(
             options=("minibatch", "epoch", "none"), value="minibatch", description="rollback"
         ),
-        agreement=_slider("agreement of minibatches", 0.5, 0.0, 1.0, 0.1),
-    )
-
-
-def _slider(text: str, value: float, low: float, high: float, step: float) -> ipywidgets.Widget:
-    return ipywidgets.FloatSlider(
-        value, min=low, max=high, step=step, description=text, readout_format=".3f"
+        agreement=slider("agreement of minibatches", 0.5, 0.0, 1.0, 0.1),
     )
