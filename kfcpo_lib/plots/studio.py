@@ -88,7 +88,7 @@ def draw_instruments(runs: Runs, whole: Runs | None = None) -> Figure:
     sides = ("upper left", "upper right", "center right", "center right", "upper center")
     panels = (to_return, to_cost, to_weights, to_sigmoid, to_kl)
     for panel, side in zip(panels, sides, strict=True):
-        columns = 3 if panel is to_kl else 1
+        columns = 2 if panel is to_kl else 1
         legend(panel, loc=side, ncols=columns, labelspacing=0.2, handlelength=1.6)
     return figure
 
@@ -218,7 +218,7 @@ def _trials(axes: Axes, runs: Runs) -> None:
         last = run.minibatches.tail(TRIALS_SHOWN)
         ago, kl = np.arange(1 - len(last), 1), last["kl"].to_numpy(dtype=float)
         kept = last["committed"].to_numpy(dtype=bool)
-        texts = ("kept", "undone") if first else ("kept, dashed run", "undone")
+        texts = ("kept", "undone") if first else ("kept, dashed run", None)
         kl = np.minimum(np.nan_to_num(kl, nan=np.inf), 3.0 * limit)
         axes.plot(ago[kept], kl[kept], kept_mark, color=COMMITTED, ms=4, label=texts[0])
         axes.plot(ago[~kept], kl[~kept], undone_mark, color=ROLLBACK, ms=6, mew=2, label=texts[1])
