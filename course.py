@@ -333,10 +333,12 @@ def lab(folder: Path, extra: list[str]) -> int:
 
 
 def train(folder: Path, extra: list[str]) -> int:
-    """Train in runs/demo, going on where an earlier training there has stopped."""
-    elsewhere = any(word.split("=")[0] == "--out" for word in extra)
-    options = [] if elsewhere else ["--out", "runs/demo", "--resume"]  # or start, if there is none
-    if elsewhere or not (ROOT / "runs" / "demo" / "config.json").exists():
+    """Train in runs/demo or in `--out`, going on where an earlier training there has stopped."""
+    named = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    named.add_argument("--out")
+    out = named.parse_known_args(extra)[0].out
+    options = ["--resume"] if out else ["--resume", "--out", "runs/demo"]  # or start, if none is
+    if not (ROOT / (out or "runs/demo") / "config.json").exists():
         options += DEMONSTRATION  # a run that goes on keeps the settings it was started with
     words = ["-m", "kfcpo_lib", "train", *options, *extra]
     return run([python_of(folder), *words], job_environ(folder))

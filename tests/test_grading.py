@@ -357,6 +357,7 @@ def test_command_says_what_is_wrong_with_its_words(tmp_path, capsys):
         (str(tmp_path), "--memory-gb", "0"): "memory_gb must be positive",
         (str(tmp_path), "--jobs", "0"): "--jobs must be at least 1",
         (str(tmp_path), "--out", "/nowhere/to.csv"): "--out must lie in a folder",
+        (str(tmp_path / "nowhere"),): "nowhere is no folder",
     }.items():
         assert command_line.main(["grade", *words]) == 2
         assert sentence in capsys.readouterr().err

@@ -53,8 +53,11 @@ def faults_of_the_whole(notebook):
 
 
 def faults_of_a_cell(cell):
-    if cell.metadata.get("slideshow", {}).get("slide_type") not in SLIDES:
+    slide_type = cell.metadata.get("slideshow", {}).get("slide_type")
+    if slide_type not in SLIDES:
         yield "no slide type"
+    if "kfcpo" in cell.metadata and slide_type != "skip":
+        yield "a solution on a slide"
     if further := {*cell.metadata} - OF_A_CELL:
         yield f"metadata that differs between machines: {further}"
     if place := MACHINE.search(words_of(cell)):
@@ -163,6 +166,13 @@ def set_in_metadata(key, value):
     return lambda notebook: notebook.cells[1].metadata.update({key: value})
 
 
+def put_a_solution_on_a_slide(notebook):
+    cell = notebook.cells[1]
+    cell.source, cell.outputs = "def my_four():\n    return 4", []
+    stub = {"stub": "def my_four():\n    return None"}
+    cell.metadata.update(tags=["solution"], kfcpo=stub, slideshow={"slide_type": "fragment"})
+
+
 def test_good_notebook_has_no_faults():
     good = make_good()
     good.cells[1].outputs.append(picture("image/png"))
@@ -181,6 +191,7 @@ def test_good_notebook_has_no_faults():
         (set_in_metadata("slideshow", {}), "no slide type"),
         (set_in_metadata("execution", {"start": "12:00"}), "differs between machines"),
         (set_in_metadata("tags", ["solution"]), "no student edition"),
+        (put_a_solution_on_a_slide, "a solution on a slide"),
         (set_in_cell("source", "open('/home/ann/x.csv')"), "of the machine"),
         (set_output(new_output("stream", name="stdout", text=r"C:\Users\ann")), "of the machine"),
         (set_output(new_output("stream", name="stderr", text="deprecated")), "warns: deprecated"),

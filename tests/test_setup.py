@@ -173,7 +173,7 @@ def programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
     return called
 
 
-def test_train_starts_or_goes_on_in_its_folder_unless_another_is_named(
+def test_train_starts_or_goes_on_in_its_folder_or_in_another(
     programs: list[list[str]], tmp_path: Path
 ) -> None:
     assert course.main(["train", "--steps", "20000"]) == 0
@@ -181,12 +181,16 @@ def test_train_starts_or_goes_on_in_its_folder_unless_another_is_named(
     (tmp_path / "runs" / "demo").mkdir(parents=True)
     (tmp_path / "runs" / "demo" / "config.json").touch()
     course.main(["train"])
-    words = ["-m", "kfcpo_lib", "train"]
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "config.json").touch()
+    course.main(["train", "--out", "elsewhere"])
+    words = ["-m", "kfcpo_lib", "train", "--resume"]
     own = course.DEMONSTRATION
     assert programs == [
-        [*words, "--out", "runs/demo", "--resume", *own, "--steps", "20000"],
+        [*words, "--out", "runs/demo", *own, "--steps", "20000"],
         [*words, *own, "--out=elsewhere"],
-        [*words, "--out", "runs/demo", "--resume"],
+        [*words, "--out", "runs/demo"],
+        [*words, "--out", "elsewhere"],
     ]
 
 

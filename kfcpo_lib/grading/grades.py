@@ -237,6 +237,8 @@ def grade(options: argparse.Namespace) -> int:
     if options.jobs < 1:
         raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
     limits = Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)})
+    if not options.folder.is_dir():
+        raise ValueError(f"{options.folder} is no folder")
     out = options.out or options.folder / "grades.csv"
     if not os.access(out.parent, os.W_OK):
         raise ValueError(f"--out must lie in a folder that can be written, got {out}")

@@ -8,6 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 from kfcpo_lib.evidence import Interval, bootstrap_interval, improvement, mean, standing
@@ -34,6 +36,8 @@ MARKS: dict[str, dict[str, Any]] = {
     "open": {"color": NEUTRAL, "marker": "D", "markerfacecolor": "white"},
 }
 """How a rule is drawn: where the interval of its cost lies."""
+CORNERS = ((8, 8), (8, -18), (-8, 8), (-8, -18))
+"""Where a rule's name may begin or end, points from its mark; the first is preferred."""
 
 
 class Point(NamedTuple):
@@ -94,16 +98,22 @@ def draw_pareto(points: Mapping[str, tuple[Point, Point]], limit: float) -> Figu
     _return_against_cost(axes, points, limit)
     label(axes, "Up is better, right of the line is not allowed", "cost", "return")
     _explain_marks(figure, [points], limit)
+    figure.draw_without_rendering()  # from now on the panel has its place
+    _write_names(axes, points)
     return figure
 
 
 def draw_tasks(tasks: Mapping[str, Mapping[str, tuple[Point, Point]]], limit: float) -> Figure:
     """`draw_pareto` for several tasks (name -> points), side by side, each on its own axes."""
     figure, grid = new_figure(1, len(tasks), width=4.6, height=4.4)
-    for axes, (name, points) in zip(np.atleast_1d(grid).flat, tasks.items(), strict=True):
+    panels = np.atleast_1d(grid)
+    for axes, (name, points) in zip(panels, tasks.items(), strict=True):
         _return_against_cost(axes, points, limit)
         label(axes, name, "cost", "return")
     _explain_marks(figure, tasks.values(), limit)
+    figure.draw_without_rendering()  # from now on the panels have their places
+    for axes, points in zip(panels, tasks.values(), strict=True):
+        _write_names(axes, points)
     return figure
 
 
@@ -123,7 +133,7 @@ def _explain_marks(
 def _return_against_cost(
     axes: Axes, points: Mapping[str, tuple[Point, Point]], limit: float
 ) -> None:
-    for name, (gain, cost) in points.items():
+    for gain, cost in points.values():
         axes.errorbar(
             cost.value,
             gain.value,
@@ -133,29 +143,44 @@ def _return_against_cost(
             capsize=4,
             **MARKS[standing(cost.interval, limit)],
         )
-        axes.annotate(
-            name,
-            (cost.value, gain.value),
-            xytext=(8, -18 if _has_one_above((gain, cost), points.values()) else 8),
-            textcoords="offset points",
-            fontsize=FONT_SIZE - 1,
-        )
     axes.margins(x=0.15, y=0.15)
     left, right = axes.get_xlim()
-    left, right = min(left, 0.8 * limit), max(right, 1.2 * limit)
+    left, right = max(0.0, min(left, 0.8 * limit)), max(right, 1.2 * limit)  # no cost is negative
     axes.axvline(limit, color=LIMIT, linewidth=2)
     axes.axvspan(limit, right, color=COST, alpha=0.08)
     axes.set_xlim(left, right)
 
 
-def _has_one_above(point: tuple[Point, Point], points: Collection[tuple[Point, Point]]) -> bool:
-    """Whether another point stands so close above this one that names above both would meet."""
-    gain, cost = (measure.value for measure in point)
-    gains, costs = ([other[i].value for other in points] for i in (0, 1))
-    return any(
-        0 < g - gain < np.ptp(gains) / 10 and abs(c - cost) < np.ptp(costs) / 5
-        for g, c in zip(gains, costs, strict=True)
-    )
+def _write_names(axes: Axes, points: Mapping[str, tuple[Point, Point]]) -> None:
+    """Each rule's name at that corner of its mark where it meets fewest other marks and names."""
+    panel = axes.get_window_extent().padded(2.0)
+    scale = axes.figure.dpi / 72
+    spots = {
+        name: (axes.transData.transform((cost.value, gain.value)), (cost.value, gain.value))
+        for name, (gain, cost) in points.items()
+    }
+    taken = [Bbox.from_extents(x - 14, y - 14, x + 14, y + 14) for (x, y), _ in spots.values()]
+    for name, ((x, y), place) in sorted(spots.items(), key=lambda spot: -spot[1][1][1]):
+        size = scale * 0.6 * FONT_SIZE * len(name), scale * FONT_SIZE
+        boxes = [
+            Bbox.from_bounds(x + scale * dx - (dx < 0) * size[0], y + scale * dy, *size)
+            for dx, dy in CORNERS
+        ]
+        met = [
+            box.count_overlaps(taken) + 2 * (not panel.containsx(box.x1) or box.x0 < panel.x0)
+            for box in boxes
+        ]
+        best = int(np.argmin(met))
+        taken.append(boxes[best])
+        axes.annotate(
+            name,
+            place,
+            xytext=CORNERS[best],
+            textcoords="offset points",
+            horizontalalignment="left" if CORNERS[best][0] > 0 else "right",
+            fontsize=FONT_SIZE - 1,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+        )
 
 
 def draw_intervals(points: Mapping[str, Point], title: str, unit: str, line: float) -> Figure:

@@ -21,6 +21,7 @@ PARTS = (
     "course.py",
     "Makefile",
     "pyproject.toml",
+    "environment.yml",
     "README.md",
     "LICENSE",
     "CITATION.cff",
@@ -33,11 +34,16 @@ HOW_TO = """\
 KFCPO, the course, for a classroom without internet
 
 1. Install Python 3.11, if it is not there. No other version will do.
-2. Open a terminal in this folder and give:  python course.py lab
-   (where make is installed:  make lab)
+2. Open a terminal in this folder and give
+       py -3.11 course.py lab      in Windows
+       python3 course.py lab       in macOS and Linux
+   or, where make is installed, make lab.
 
 The first time, all packages are installed from the folder `wheels`: about 2 GB, a few minutes.
 Nothing is fetched from a network. The wheels are made for {system}.
+
+Your notebooks are in `notebooks/`. If one is spoilt, take it from the archive again. The commands
+`student`, `bundle` and `grade` are for the teacher's copy of the course.
 """
 
 
