@@ -152,6 +152,14 @@ def test_students_see_no_solution_and_teachers_do(published):
     assert len(solutions) > 0
 
 
+def test_slides_show_no_solution(published):
+    for master in SAMPLE:
+        deck = soup_of(published / "slides" / f"{master.stem}.html").get_text()
+        cells = [cell for cell in read(master).cells if cell.cell_type == "code"]
+        assert any(cell.source in deck for cell in cells)
+        assert not any(cell.source in deck for cell in cells if "kfcpo" in cell.metadata)
+
+
 def test_text_for_teachers_is_in_their_edition_alone(published):
     teaching = soup_of(published / "site" / "teacher" / "TEACHING.html")
     assert teaching.select_one("main a[href='00_start_here.html']")

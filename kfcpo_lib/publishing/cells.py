@@ -49,7 +49,11 @@ def markdown_to_html(source: str) -> str:
 
 def cells_to_html(notebook: Any, template: str = "cells") -> str:
     """All cells, in the frame that a template of this package gives them."""
-    body, _ = _exporter(template).from_notebook_node(_without_widgets(notebook))
+    shown = _without_widgets(notebook)
+    if template == "cells":  # what is skipped on slides belongs to the page
+        for cell in shown.cells:
+            cell.metadata.pop("slideshow", None)
+    body, _ = _exporter(template).from_notebook_node(shown)
     return str(body)
 
 
