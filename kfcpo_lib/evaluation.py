@@ -144,8 +144,7 @@ def stored_evaluation(run: str | Path, actions: str = "sampled") -> Evaluation:
         ValueError: if the run has not been evaluated, or the table is damaged, or there are no
             such actions.
     """
-    if actions not in ACTIONS:
-        raise ValueError(f"actions must be {' or '.join(ACTIONS)}, got {actions!r}")
+    check_actions(actions)
     table = read_evaluation(run)
     chosen = table[table["actions"] == actions]
     cost_limit = read_config(run)["settings"]["cost_limit"]
@@ -153,6 +152,12 @@ def stored_evaluation(run: str | Path, actions: str = "sampled") -> Evaluation:
         chosen[name].to_numpy(dtype=float) for name in ("episode_return", "episode_cost")
     )
     return Evaluation(actions, cost_limit, returns, costs)
+
+
+def check_actions(actions: str) -> None:
+    """Raise a ValueError on another word than `sampled` or `mean`."""
+    if actions not in ACTIONS:
+        raise ValueError(f"actions must be {' or '.join(ACTIONS)}, got {actions!r}")
 
 
 def make_actor(
@@ -169,8 +174,7 @@ def make_actor(
     Raises:
         ValueError: on another word for the actions, or if there is no readable policy.
     """
-    if actions not in ACTIONS:
-        raise ValueError(f"actions must be sampled or mean, got {actions!r}")
+    check_actions(actions)
     policy, normaliser, _ = load_policy(run, name)
     noise = torch.Generator().manual_seed(noise_seed)
 

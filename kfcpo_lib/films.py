@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kfcpo_lib.background import Event, Job
 from kfcpo_lib.envs.safety_gym import make_stock
-from kfcpo_lib.evaluation import EVALUATION_SEED, load_policy, make_actor
+from kfcpo_lib.evaluation import EVALUATION_SEED, check_actions, load_policy, make_actor
 
 ADVICE = (
     "on Debian and Ubuntu `apt-get install libegl1 libgl1-mesa-dri`, or libosmesa6 alone, "
@@ -57,7 +57,7 @@ def film(
     env_id = load_policy(run, name)[2]
     if not env_id.startswith("Safety"):
         raise ValueError(f"{env_id} has no film: MuJoCo draws tasks of Safety Gymnasium only")
-    make_actor(run, name, actions, seed)  # refuses a wrong word here, not as missing OpenGL
+    check_actions(actions)  # here, so that nobody takes it for missing OpenGL
     for word, value in (("every", every), ("size", size)):
         if value < 1:
             raise ValueError(f"{word} must be at least 1, got {value!r}")

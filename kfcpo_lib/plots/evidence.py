@@ -94,25 +94,30 @@ def draw_pareto(points: Mapping[str, tuple[Point, Point]], limit: float) -> Figu
         points: rule -> its return and its cost.
         limit: the cost limit.
     """
-    figure, axes = new_figure(width=8.5, height=5.0)
-    _return_against_cost(axes, points, limit)
-    label(axes, "Up is better, right of the line is not allowed", "cost", "return")
-    _explain_marks(figure, [points], limit)
-    figure.draw_without_rendering()  # from now on the panel has its place
-    _write_names(axes, points)
-    return figure
+    title = "Up is better, right of the line is not allowed"
+    return _panels_against_cost({title: points}, limit, width=8.5, height=5.0)
 
 
 def draw_tasks(tasks: Mapping[str, Mapping[str, tuple[Point, Point]]], limit: float) -> Figure:
     """`draw_pareto` for several tasks (name -> points), side by side, each on its own axes."""
-    figure, grid = new_figure(1, len(tasks), width=4.6, height=4.4)
+    return _panels_against_cost(tasks, limit, width=4.6, height=4.4)
+
+
+def _panels_against_cost(
+    points_of: Mapping[str, Mapping[str, tuple[Point, Point]]],
+    limit: float,
+    width: float,
+    height: float,
+) -> Figure:
+    """A panel a title, of this size."""
+    figure, grid = new_figure(1, len(points_of), width=width, height=height)
     panels = np.atleast_1d(grid)
-    for axes, (name, points) in zip(panels, tasks.items(), strict=True):
+    for axes, (title, points) in zip(panels, points_of.items(), strict=True):
         _return_against_cost(axes, points, limit)
-        label(axes, name, "cost", "return")
-    _explain_marks(figure, tasks.values(), limit)
+        label(axes, title, "cost", "return")
+    _explain_marks(figure, points_of.values(), limit)
     figure.draw_without_rendering()  # from now on the panels have their places
-    for axes, points in zip(panels, tasks.values(), strict=True):
+    for axes, points in zip(panels, points_of.values(), strict=True):
         _write_names(axes, points)
     return figure
 

@@ -37,6 +37,8 @@ Array = NDArray[np.float64]
 Runs = Mapping[str, Recording]
 LINES = ("-", "--")
 """Line style of the first and of the second run."""
+TRIAL_MARKS = (("o", "x"), ("^", "+"))
+"""Marks of kept and undone steps, of the first and of the second run."""
 SMALL = FONT_SIZE - 3
 MOST_POINTS = 400
 """Longer curves are thinned to so many points."""
@@ -210,18 +212,16 @@ def _trials(axes: Axes, runs: Runs) -> None:
     """KL of the last minibatches: kept, or undone beyond the limit."""
     label(axes, "KL of each minibatch", "minibatches ago", "nats")
     highest = 0.0
-    for (_, run), (kept_mark, undone_mark) in zip(
-        runs.items(), (("o", "x"), ("^", "+")), strict=False
-    ):
-        limit, first = float(run.progress["kl_limit"].iloc[-1]), kept_mark == "o"
+    for run, marks in zip(runs.values(), TRIAL_MARKS, strict=False):
+        limit, first = float(run.progress["kl_limit"].iloc[-1]), marks == TRIAL_MARKS[0]
         axes.axhline(limit, color=LIMIT, lw=1.5, label="ε_KL" if first else None)
         last = run.minibatches.tail(TRIALS_SHOWN)
         ago, kl = np.arange(1 - len(last), 1), last["kl"].to_numpy(dtype=float)
         kept = last["committed"].to_numpy(dtype=bool)
         texts = ("kept", "undone") if first else ("kept, dashed run", None)
         kl = np.minimum(np.nan_to_num(kl, nan=np.inf), 3.0 * limit)
-        axes.plot(ago[kept], kl[kept], kept_mark, color=COMMITTED, ms=4, label=texts[0])
-        axes.plot(ago[~kept], kl[~kept], undone_mark, color=ROLLBACK, ms=6, mew=2, label=texts[1])
+        axes.plot(ago[kept], kl[kept], marks[0], color=COMMITTED, ms=4, label=texts[0])
+        axes.plot(ago[~kept], kl[~kept], marks[1], color=ROLLBACK, ms=6, mew=2, label=texts[1])
         highest = max(highest, 1.8 * limit, 1.3 * float(kl.max(initial=0.0)))
     axes.set_ylim(0, highest)
     axes.set_xlim(-TRIALS_SHOWN, 2)
