@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kfcpo_lib.evidence import mean_interval
+from kfcpo_lib.evidence import mean_interval, standing
 from kfcpo_lib.exercises.checking import Wrong, close, exercise, solved
 
 Array = NDArray[np.float64]
@@ -31,19 +31,18 @@ def steps_until_inside(
     return float(env_steps[reached][0] - turned_at) if reached.any() else math.inf
 
 
-def verdict(costs: Array, cost_limit: float) -> tuple[float, float, bool]:
-    """The 95 % interval of the mean cost, and whether the policy counts as inside the limit.
+def verdict(costs: Array, cost_limit: float) -> tuple[float, float, str]:
+    """The 95 % interval of the mean cost, and where the policy stands.
 
     Args:
         costs: [episodes] of fresh episodes, at least two.
         cost_limit: C.
 
     Returns:
-        Both ends of Student's t interval; and True if it lies below the limit, or contains the
-        limit with its centre below.
+        Both ends of Student's t interval; and `inside` or `above` if all of it is, else `open`.
     """
-    low, high = mean_interval(costs)
-    return low, high, bool(costs.mean() <= cost_limit)
+    interval = mean_interval(costs)
+    return *interval, standing(interval, cost_limit)
 
 
 @exercise("steps until inside")
@@ -92,25 +91,30 @@ def check_verdict(answer: Callable[..., Any]) -> None:
         for _ in range(10):
             costs = random.gamma(1.0, random.uniform(15, 35), episodes)
             _judge_verdict(answer, costs, 25.0)
+    for mean in (5.0, 100.0):  # where the interval does decide
+        _judge_verdict(answer, random.gamma(1.0, mean, 200), 25.0)
+    at_limit = np.full(4, 25.0)
+    _judge_verdict(answer, at_limit, 25.0)
 
 
 def _judge_verdict(answer: Callable[..., Any], costs: Array, limit: float) -> None:
-    low, high, inside = verdict(costs, limit)
+    low, high, word = verdict(costs, limit)
     given = solved(answer(costs.copy(), limit))
     if not isinstance(given, tuple | list) or len(given) != 3:
-        raise Wrong("return three things: low, high and whether it is inside.")
+        raise Wrong('return three things: low, high and "inside", "above" or "open".')
     ends = np.array([given[0], given[1]], dtype=float)
     if not close(ends, np.array([low, high])):
         raise Wrong(_what_is_wrong_with(ends, costs))
-    if bool(given[2]) == inside:
+    said = str(given[2])
+    if said == word:
         return
-    if bool(given[2]) == (high <= limit):
-        raise Wrong(
-            "an interval that contains the limit counts as inside, too, if its centre is below."
-        )
-    if bool(given[2]) == (np.mean(costs <= limit) >= 0.5):
+    if said not in ("inside", "above", "open"):
+        raise Wrong(f'the third is "inside", "above" or "open", not {said!r}.')
+    if said == ("inside" if costs.mean() <= limit else "above"):
+        raise Wrong("an interval that contains the limit decides nothing: it is open.")
+    if said == ("inside" if np.mean(costs <= limit) >= 0.5 else "above"):
         raise Wrong("the limit is on the mean cost, not on the share of episodes within it.")
-    raise Wrong(f"a mean cost of {costs.mean():.1f} at a limit of {limit:g}: inside is {inside}.")
+    raise Wrong(f"from {low:.1f} to {high:.1f} at a limit of {limit:g} is {word}.")
 
 
 def _what_is_wrong_with(ends: Array, costs: Array) -> str:

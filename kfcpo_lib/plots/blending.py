@@ -161,7 +161,7 @@ def draw_shore(traces: Mapping[str, Trace], limit_line: float) -> Figure:
         path = np.array(trace.theta)
         axes.plot(path[:, 0], path[:, 1], style, color=color, lw=2, label=name)
     axes.set_ylim(-2.7, 0.6)
-    label(axes, "Four policies walk along the shore", r"$\theta_1$ (std of an action)", "")
+    label(axes, "Four policies walk along the shore", r"$\theta_1$ (in standard deviations)", "")
     axes.set_ylabel(r"$\theta_2$, distance from the water", fontsize=FONT_SIZE)
     legend(axes, loc="lower right")
     return figure

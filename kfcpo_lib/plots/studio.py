@@ -145,18 +145,20 @@ def _limits(axes: Axes, runs: Runs) -> None:
         progress, first = run.progress, line == LINES[0]
         limit = progress["cost_limit"]
         centre = limit * progress["margin_lambda"]
-        texts = ("limit C", "centre λC") if first else (None, "centre, dashed run")
-        axes.plot(*_thinned(progress["env_steps"], limit), color=LIMIT, lw=1.8, label=texts[0])
-        steps = _thinned(progress["env_steps"], centre)
-        axes.plot(*steps, "--" if first else ":", color=MARGIN, lw=2, label=texts[1])
+        for values, color, text in ((limit, LIMIT, "limit C"), (centre, MARGIN, "centre λC")):
+            points = _thinned(progress["env_steps"], values)
+            axes.plot(*points, line, color=color, lw=2, label=text if first else None)
 
 
 def _weights(axes: Axes, runs: Runs) -> None:
+    """Thin: the epochs; thick: their moving average; of two runs the weight of the cost alone."""
     for (_, run), line in zip(runs.items(), LINES, strict=False):
-        weight = run.progress["cost_weight"].to_numpy(dtype=float)
-        for values, color, text in ((weight, COST, "$w_c$"), (1 - weight, REWARD, "$w_r$")):
-            points = _thinned(run.progress["env_steps"], values)
-            axes.plot(*points, line, color=color, lw=1.8, label=text if line == "-" else None)
+        steps, weight = run.progress["env_steps"], run.progress["cost_weight"].to_numpy(dtype=float)
+        both = ((weight, COST, "$w_c$"), (1 - weight, REWARD, "$w_r$"))
+        for values, color, text in both[: 2 if len(runs) == 1 else 1]:
+            axes.plot(*_thinned(steps, values), line, color=color, lw=1, alpha=0.45)
+            smooth = _thinned(steps, moving_average(values, WINDOW))
+            axes.plot(*smooth, line, color=color, lw=2.5, label=text if line == "-" else None)
 
 
 def _steps(axes: Axes, runs: Runs, whole: Runs) -> None:
@@ -197,7 +199,7 @@ def _sigmoid(axes: Axes, runs: Runs) -> None:
         points = run.progress[["episodic_cost_mean", "cost_weight"]].tail(6).dropna().to_numpy().T
         axes.plot(*points, "o-", color=LIMIT, ms=5, alpha=0.25)
         axes.plot(*points[:, -1:], "o", color=LIMIT, ms=9, mec="white")
-        axes.axvline(knobs[0] * knobs[1], color=MARGIN, ls="--" if line == "-" else ":", lw=2)
+        axes.axvline(knobs[0] * knobs[1], color=MARGIN, ls=line, lw=2)
     axes.axvline(limit, color=LIMIT, lw=1.5)
     axes.plot([], [], "o", color=LIMIT, ms=8, label="$c_{ep}$ now")
     label(axes, _sigmoid_title(runs), "episodic cost $c_{ep}$", "weight")
@@ -214,15 +216,15 @@ def _trials(axes: Axes, runs: Runs) -> None:
     highest = 0.0
     for run, marks in zip(runs.values(), TRIAL_MARKS, strict=False):
         limit, first = float(run.progress["kl_limit"].iloc[-1]), marks == TRIAL_MARKS[0]
-        axes.axhline(limit, color=LIMIT, lw=1.5, label="ε_KL" if first else None)
+        axes.axhline(limit, color=LIMIT, lw=1.5, label=r"$\varepsilon_{KL}$" if first else None)
         last = run.minibatches.tail(TRIALS_SHOWN)
         ago, kl = np.arange(1 - len(last), 1), last["kl"].to_numpy(dtype=float)
         kept = last["committed"].to_numpy(dtype=bool)
-        texts = ("kept", "undone") if first else ("kept, dashed run", None)
+        texts = [f"{text}{'' if first else ', dashed'}" for text in ("kept", "undone")]
         kl = np.minimum(np.nan_to_num(kl, nan=np.inf), 3.0 * limit)
         axes.plot(ago[kept], kl[kept], marks[0], color=COMMITTED, ms=4, label=texts[0])
         axes.plot(ago[~kept], kl[~kept], marks[1], color=ROLLBACK, ms=6, mew=2, label=texts[1])
-        highest = max(highest, 1.8 * limit, 1.3 * float(kl.max(initial=0.0)))
+        highest = max(highest, 1.8 * limit, (1.0 + 0.4 * len(runs)) * float(kl.max(initial=0.0)))
     axes.set_ylim(0, highest)
     axes.set_xlim(-TRIALS_SHOWN, 2)
     if all(run.minibatches.empty for run in runs.values()):
@@ -271,6 +273,8 @@ def _world(axes: Axes, track: Track, step: int) -> None:
             looks = {"facecolor": color, "alpha": 0.35, "hatch": hatch, "edgecolor": color}
             _discs(axes, track.objects[kind][step], track.sizes[kind], **looks)
             axes.plot([], [], "o", color=color, alpha=0.5, ms=11, label=name)
+    reached = track.goal[track.goals_reached[track.goals_reached <= step] - 1]
+    _discs(axes, reached, track.sizes["goal"], facecolor="none", edgecolor=COMMITTED)
     goal = {"facecolor": COMMITTED, "alpha": 0.6, "edgecolor": LIMIT}
     _discs(axes, track.goal[step][None], track.sizes["goal"], **goal)
     axes.plot([], [], "o", color=COMMITTED, alpha=0.6, ms=11, label="goal")
@@ -290,6 +294,8 @@ def _trail(axes: Axes, track: Track, step: int, trail: int) -> None:
     for which, color, width in ((~paid, NEUTRAL, 1.3), (paid, COST, 4.5)):
         axes.add_collection(LineCollection(pieces[which], colors=color, linewidths=width))
     axes.plot([], [], color=COST, lw=4.5, label="cost 1")
+    if first == 0:
+        axes.plot(*track.path[0], "o", color="white", ms=9, mec=NEUTRAL, mew=2, label="start")
     axes.plot(*track.path[step], "o", color=REWARD, ms=12, mec="white", zorder=6, label="agent")
     if len(track.heading):
         nose = track.heading[step]
