@@ -55,7 +55,7 @@ class State(SecondOrderState):
 
 
 def coefficients(scalars: Scalars, multiplier: float) -> Step:
-    """TRPO's step on the gradient g - lambda b."""
+    """TRPO's step on the gradient g - multiplier * b."""
     return to_boundary(scalars, 1.0, multiplier)
 
 

@@ -21,10 +21,11 @@ FLAWS = {
     "c": "one seed a rule, and no interval",
     "d": "the colours are not those of the other figures",
     "e": "the rules had different numbers of steps",
-    "f": "bars should be drawn upright",
+    "f": "the best moment of each training is shown, not its end",
+    "g": "the bars are sorted",
 }
 """What may be wrong with the figure of exercise 4."""
-REAL_FLAWS = {"a", "b", "c", "e"}
+REAL_FLAWS = {"a", "b", "c", "e", "f"}
 
 
 def reachable_problems(rng: np.random.Generator, count: int) -> list[Scalars]:
@@ -122,6 +123,8 @@ def check_front(student: Callable[[Array, Array, float], Any]) -> None:
     for safe in (True, True, False):
         rng = np.random.default_rng()
         returns, costs = rng.normal(10, 5, 8), rng.uniform(10, 40, 8)
+        returns[:2] = returns.max() + 1  # one of these is dominated by its equal in return alone
+        costs[2:4] = costs.min() - 1  # ... and one of these by its equal in cost
         limit = float(np.sort(costs)[3] + 0.01) if safe else float(costs.min() - 1)
         answer = solved(student(returns.copy(), costs.copy(), limit))
         if not isinstance(answer, tuple | list) or len(answer) != 2:
@@ -131,7 +134,7 @@ def check_front(student: Callable[[Array, Array, float], Any]) -> None:
 
 
 def undominated(returns: Array, costs: Array) -> set[int]:
-    """Indices of the points than which no other has both more return and less cost."""
+    """Indices of the points that no other equals in both numbers and beats in one."""
     better = (returns[:, None] >= returns) & (costs[:, None] <= costs)
     better &= (returns[:, None] > returns) | (costs[:, None] < costs)
     return {int(i) for i in np.flatnonzero(~better.any(axis=0))}
@@ -146,8 +149,14 @@ def _judge_front(answer: set[int], returns: Array, costs: Array) -> None:
     if answer == set(range(len(returns))) - right:
         raise Wrong("those are the dominated ones: the front is made of the others.")
     if answer - right:
-        raise Wrong("one of yours is dominated: another rule has more return at less cost.")
-    raise Wrong("one is missing: a point belongs to the front unless another beats it in both.")
+        raise Wrong(
+            "one of yours is dominated: another rule has at least its return at no more cost, and "
+            "is better in one of the two."
+        )
+    raise Wrong(
+        "one is missing: a point belongs to the front unless another is as good in both numbers "
+        "and better in one."
+    )
 
 
 def _judge_best(answer: Any, returns: Array, costs: Array, limit: float) -> None:
@@ -159,12 +168,13 @@ def _judge_best(answer: Any, returns: Array, costs: Array, limit: float) -> None
     best = int(safe[np.argmax(returns[safe])])
     if answer is None:
         raise Wrong("a rule keeps the limit there, so there is a best one.")
-    if int(answer) == int(np.argmax(returns)) and best != int(answer):
+    if int(answer) in safe and returns[int(answer)] == returns[best]:
+        return
+    if int(answer) == int(np.argmax(returns)):
         raise Wrong("that one has the highest return of all, but it breaks the limit.")
-    if int(answer) == int(np.argmin(costs)) and best != int(answer):
+    if int(answer) == int(np.argmin(costs)):
         raise Wrong("that one is the safest; among those within the limit, return decides.")
-    if int(answer) != best:
-        raise Wrong("among the rules within the limit, take the one with the highest return.")
+    raise Wrong("among the rules within the limit, take the one with the highest return.")
 
 
 @exercise("the flaws of a figure")

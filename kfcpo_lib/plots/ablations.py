@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from kfcpo_lib.ablations import Arms, Kept, best_by_mean, best_inside, grid_of
-from kfcpo_lib.evidence import mean_interval
+from kfcpo_lib.evidence import Interval, mean_interval
 from kfcpo_lib.plots.learning import moving_average
 from kfcpo_lib.plots.style import (
     COMMITTED,
@@ -66,14 +66,16 @@ def draw_arms(arms: Arms, limit: float, title: str) -> Figure:
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.set_yticks(range(len(arms)), list(arms) if axes is left else [""] * len(arms))
     label(left, title, "return (dotted: the first row)", "")
-    label(right, "seeds, mean, 95 % interval", "episodic cost (line: the limit)", "")
+    few = max(len(returns) for returns, _ in arms.values()) < 3
+    words = "seeds and mean" if few else "seeds, mean, 95 % interval"
+    label(right, words, "episodic cost (line: the limit)", "")
     return figure
 
 
 def _arm(axes: Axes, row: int, scores: Array, colour: str) -> None:
     shifts = np.linspace(-0.18, 0.18, len(scores)) if len(scores) > 1 else np.zeros(1)
     axes.plot(scores, row + shifts, ".", color=colour, alpha=0.45, markersize=9)
-    low, high = mean_interval(scores)
+    low, high = _bar(scores)
     axes.plot([low, high], [row, row], color=colour, linewidth=4, solid_capstyle="butt")
     axes.plot(scores.mean(), row, "D", color="white", markeredgecolor=colour, markeredgewidth=2)
 
@@ -96,7 +98,7 @@ def draw_doses(
         for place, of_dose in zip(places, scores, strict=True):
             spread = place + np.linspace(-0.15, 0.15, len(of_dose))
             axes.plot(spread, of_dose, ".", color=colour, alpha=0.45, markersize=8)
-            low, high = mean_interval(of_dose)
+            low, high = _bar(of_dose)
             axes.plot([place, place], [low, high], color=colour, linewidth=4)
         axes.plot(places, [s.mean() for s in scores], "D-", color=colour, markerfacecolor="white")
         if measure == "episodic cost":
@@ -137,7 +139,12 @@ def _curves(kept: Kept, chosen: Mapping[str, Any], column: str) -> pd.DataFrame:
 
 def _ends_of(curves: pd.DataFrame) -> Array:
     """[points, 2] intervals over the seeds (rows) that have got there."""
-    return np.array([mean_interval(column.dropna().to_numpy()) for _, column in curves.items()])
+    return np.array([_bar(column.dropna().to_numpy()) for _, column in curves.items()])
+
+
+def _bar(scores: Array) -> Interval:
+    """The interval to be drawn: none of one or two seeds, which would fill the picture."""
+    return mean_interval(scores if len(scores) > 2 else scores[:1])
 
 
 def draw_map(kept: Kept, measure: str, end: str, seeds: int) -> Figure:
@@ -158,14 +165,15 @@ def draw_map(kept: Kept, measure: str, end: str, seeds: int) -> Figure:
     )
     figure, axes = new_figure(width=8.6, height=4.8)
     _cells(axes, np.apply_along_axis(_end, -1, values, end), colour)
+    looks: dict[str, Any] = {"fill": False, "hatch": "//", "edgecolor": COST}
     for index in np.flatnonzero(costs.mean(axis=1) > kept.cost_limit):
         corner = index % len(ks) - 0.5, index // len(ks) - 0.5
-        axes.add_patch(Rectangle(corner, 1, 1, fill=False, hatch="//", edgecolor=COST))
+        axes.add_patch(Rectangle(corner, 1, 1, **looks))
     means = best_by_mean(returns, costs, kept.cost_limit)
     intervals = best_inside(returns, costs, kept.cost_limit)
     _mark(axes, means, len(ks), "o", -0.33, "best by the means")
     _mark(axes, intervals, len(ks), "*", 0.33, "best by the intervals")
-    axes.plot([], [], "s", color="white", markeredgecolor=COST, label="hatched: cost above C")
+    axes.add_patch(Rectangle((0, 0), 0, 0, label="mean cost above C", **looks))
     axes.set_xticks(range(len(ks)), [f"{k:g}" for k in ks])
     axes.set_yticks(range(len(lambdas)), [f"{x:g}" for x in lambdas])
     label(
@@ -231,11 +239,12 @@ def draw_lines(grid: Array, rows: Sequence[float], columns: Sequence[float], nam
     figure, axes = new_figure(width=8.6, height=4.2)
     for i, (column, (colour, line)) in enumerate(zip(columns, SERIES, strict=False)):
         places = np.arange(len(rows)) + 0.06 * (i - 1)
-        ends = np.array([mean_interval(cell) for cell in grid[:, i]])
+        ends = np.array([_bar(cell) for cell in grid[:, i]])
         axes.vlines(places, ends[:, 0], ends[:, 1], color=colour, linewidth=3, alpha=0.6)
         axes.plot(places, grid[:, i].mean(axis=-1), line, color=colour, label=f"k = {column:g}")
     axes.set_xticks(range(len(rows)), [f"{row:g}" for row in rows])
-    label(axes, f"{name}: mean and 95 % interval", "margin λ", name)
+    words = "mean and 95 % interval" if grid.shape[-1] > 2 else "mean"
+    label(axes, f"{name}: {words}", "margin λ", name)
     legend(axes, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return fix_margins(figure, left=0.1, right=0.8, bottom=0.16, top=0.9)
 
@@ -320,7 +329,7 @@ def draw_times(rows: Sequence[Mapping[str, Any]], title: str) -> Figure:
     axes.set_yscale("log")
     label(axes, title, "", "ms (logarithmic)")
     axes.margins(x=0.15, y=0.2)
-    legend(axes, loc="center left")
+    legend(axes, loc="upper left")
     return figure
 
 

@@ -166,9 +166,9 @@ def _write_names(axes: Axes, points: Mapping[str, tuple[Point, Point]]) -> None:
     }
     taken = [Bbox.from_extents(x - 14, y - 14, x + 14, y + 14) for (x, y), _ in spots.values()]
     for name, ((x, y), place) in sorted(spots.items(), key=lambda spot: -spot[1][1][1]):
-        size = scale * 0.6 * FONT_SIZE * len(name), scale * FONT_SIZE
+        size = scale * 0.6 * FONT_SIZE * len(name), scale * 1.4 * FONT_SIZE
         boxes = [
-            Bbox.from_bounds(x + scale * dx - (dx < 0) * size[0], y + scale * dy, *size)
+            Bbox.from_bounds(x + scale * dx - (dx < 0) * size[0], y + scale * dy - 4, *size)
             for dx, dy in CORNERS
         ]
         met = [
