@@ -89,7 +89,7 @@ def test_a_map_marks_the_best_settings_and_hatches_the_unsafe(cost):
     kept = made(cost=cost)
     figure = draw.draw_map(kept, "return", "mean", seeds=4)
     [axes] = figure.axes
-    corners = [patch.get_xy() for patch in axes.patches if patch.get_hatch()]
+    corners = [patch.get_xy() for patch in axes.patches if patch.get_width()]  # 0: the legend's
     hatched = {(LAMBDAS[round(y + 0.5)], KS[round(x + 0.5)]) for x, y in corners}
     costs = kept.results.groupby(["margin_lambda", "steepness_k"])["sampled_cost"].mean()
     assert hatched == {*costs.index[costs > 10.0]}
@@ -106,6 +106,14 @@ def test_bars_are_the_intervals_of_the_verdicts():
     assert [low, high] == pytest.approx([*figure.axes[0].lines[1].get_xdata()])
     figure = draw.draw_doses([1.0], {"return": [scores]}, 10.0, "dose")
     assert [low, high] == pytest.approx([*figure.axes[0].lines[1].get_ydata()])
+
+
+def test_two_seeds_have_no_bar():
+    scores = np.array([8.0, 9.0])
+    bar = draw.draw_arms({"one": (scores, scores)}, 10.0, "title").axes[0].lines[1]
+    assert np.isnan(bar.get_xdata()).all()
+    bar = draw.draw_doses([1.0], {"return": [scores]}, 10.0, "dose").axes[0].lines[1]
+    assert np.isnan(bar.get_ydata()).all()
 
 
 def test_the_winner_promises_more_than_it_keeps_unless_it_is_alone():
