@@ -191,6 +191,8 @@ class Drift(NamedTuple):
         decay: float,
         inverse_period: int = 1,
         statistics_period: int = 1,
+        *,
+        even_start: bool = False,
     ) -> tuple[list[float], list[float]]:
         """Per update: step quality of K-FAC, and relative error of its averaged factors.
 
@@ -199,12 +201,16 @@ class Drift(NamedTuple):
             decay: of the factors' moving averages.
             inverse_period: T_f, updates from one eigendecomposition to the next.
             statistics_period: T_s, updates from one minibatch that K-FAC looks at to the next.
+            even_start: give the first minibatch no more weight than its age leaves it; `KFAC`
+                takes it whole.
         """
         self.kfac.damping = damping
         qualities, errors = [], []
         for update, moment in enumerate(self.moments):
             if update % statistics_period == 0:
-                _average_in(self.kfac.blocks, moment.seen_factors, decay if update else 0.0)
+                seen = update // statistics_period
+                keep = _even_keep(decay, seen) if even_start else decay if seen else 0.0
+                _average_in(self.kfac.blocks, moment.seen_factors, keep)
             if update % inverse_period == 0:
                 _decompose(self.kfac.blocks)
             x = self.kfac.precondition(moment.gradient)
@@ -234,6 +240,11 @@ def _factor_error(blocks: list[KroneckerBlock], truth: Factors) -> float:
         both = (block.input_factor * a).sum() * (block.output_factor * g).sum()
         wrong, size = wrong + own**2 + true**2 - 2 * both, size + true**2
     return float((wrong.clamp(min=0) / size).sqrt())
+
+
+def _even_keep(decay: float, seen: int) -> float:
+    """What a moving average keeps of `seen` minibatches whose weights are powers of the decay."""
+    return decay * (1 - decay**seen) / (1 - decay ** (seen + 1))
 
 
 def _average_in(blocks: list[KroneckerBlock], factors: Factors, keep: float) -> None:

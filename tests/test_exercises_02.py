@@ -48,6 +48,14 @@ def cg(beta: Callable[[Tensor, Tensor], Tensor], *, guard: bool = True, extra: i
 right_cg = cg(lambda new, old: new / old)
 
 
+def cg_twice(operator: Callable[[Tensor], Tensor], target: Tensor, iterations: int) -> Tensor:
+    return right_cg(lambda v: (operator(v) + operator(v)) / 2, target, iterations)
+
+
+def cg_from_a_residual(operator: Callable, target: Tensor, iterations: int) -> Tensor:
+    return right_cg(operator, target - operator(0 * target), iterations)
+
+
 def cg_in_place(operator: Callable[[Tensor], Tensor], target: Tensor, iterations: int) -> Tensor:
     answer = right_cg(operator, target, iterations)
     target -= operator(answer)
@@ -59,7 +67,8 @@ def test_right_answers_pass(capsys: pytest.CaptureFixture[str]) -> None:
     assert check_fisher_from_scores(lambda s: torch.einsum("ni,nj->ij", s, s) / s.shape[0])
     assert check_natural_step(right_step)
     assert check_conjugate_gradient(right_cg)
-    assert capsys.readouterr().out.count("right.") == 4
+    assert check_conjugate_gradient(cg_from_a_residual)
+    assert capsys.readouterr().out.count("right.") == 5
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -103,6 +112,12 @@ def test_wrong_fishers(wrong: Callable, sentence: str, capsys: pytest.CaptureFix
         ),
         (lambda g, f, d, c: (2 * d) ** 0.5 * solve(f, c, g) / solve(f, c, g).norm(), "‖x‖"),
         (lambda g, f, d, c: torch.linalg.solve(f + c, g), "every entry"),
+        (
+            lambda g, f, d, c: (
+                (2 * d / (solve(f, c, g) @ f @ solve(f, c, g))) ** 0.5 * solve(f, c, g)
+            ),
+            "undamped F",
+        ),
         (lambda g, f, d, c: 3 * right_step(g, f, d, c), "should be sqrt"),
         (lambda g, f, d, c: right_step(g, f, d, c)[:, None], "shape"),
     ],
@@ -122,6 +137,7 @@ def test_wrong_steps(wrong: Callable, sentence: str, capsys: pytest.CaptureFixtu
         (cg(lambda new, old: new / old, extra=-1), "missing"),
         (cg(lambda new, old: new / old, extra=1), "too many"),
         (cg_in_place, "changes `target`"),
+        (cg_twice, "one call an iteration"),
         (lambda op, t, n: -right_cg(op, t, n), "sign"),
         (lambda op, t, n: t - op(right_cg(op, t, n)), "left over"),
         (lambda op, t, n: right_cg(op, t, 50), "exact solution"),

@@ -90,6 +90,11 @@ def turned_wrongly(matrix: Tensor, a: Tensor, g: Tensor, damping: float) -> Tens
     return basis_g @ (rotated / (torch.outer(values_g, values_a) + damping)) @ basis_a.T
 
 
+def dense(matrix: Tensor, a: Tensor, g: Tensor, damping: float) -> Tensor:
+    block = torch.kron(g, a) + damping * torch.eye(matrix.numel()).double()
+    return torch.linalg.solve(block, matrix.reshape(-1)).view_as(matrix)
+
+
 def test_right_answers_pass(capsys: pytest.CaptureFixture[str]) -> None:
     assert check_kronecker_factors(right_factors)
     assert check_precondition(right_precondition)
@@ -136,6 +141,7 @@ def test_wrong_factors(wrong: Callable, sentence: str, capsys: pytest.CaptureFix
         (turned_wrongly, "turned the wrong way"),
         (lambda m, a, g, d: right_precondition(m, g, a, d), "swapped"),
         (lambda m, a, g, d: 2 * right_precondition(m, a, g, d), "differs"),
+        (dense, "whole Kronecker product"),
         (lambda m, a, g, d: right_precondition(m, a, g, d).reshape(-1), "shape"),
     ],
 )

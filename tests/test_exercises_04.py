@@ -75,7 +75,12 @@ def wound_up(answer, limit, rate, iterations):
     return costs, np.maximum(raw, 0)
 
 
-RIGHT = [(check_flow_matrix, flow), (check_occupancy_lp, program), (check_dual_ascent, ascent)]
+RIGHT = [
+    (check_flow_matrix, flow),
+    (check_occupancy_lp, program),
+    (check_dual_ascent, ascent),
+    (check_dual_ascent, lambda *i: list(ascent(*i))),
+]
 WRONG = [
     (check_flow_matrix, negative, "other way round"),
     (check_flow_matrix, undiscounted, "not discounted"),

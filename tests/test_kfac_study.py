@@ -81,6 +81,18 @@ def test_statistics_period_as_long_as_the_drift_keeps_the_first_minibatch() -> N
     assert rare[1] != frequent[1]
 
 
+def test_an_even_start_weighs_minibatches_by_their_age() -> None:
+    drift, decay = kfac_study.Drift.simulate(updates=3), 0.9
+    drift.replay(damping=0.01, decay=decay, even_start=True)
+    weights = [decay**age for age in (2, 1, 0)]
+    for i, block in enumerate(drift.kfac.blocks):
+        seen = [moment.seen_factors[i][0] for moment in drift.moments]
+        mean = sum(w * a for w, a in zip(weights, seen, strict=True)) / sum(weights)
+        torch.testing.assert_close(block.input_factor, mean)
+    first = drift.replay(0.01, decay, even_start=True)[1][0]
+    assert first == drift.replay(0.01, decay)[1][0]
+
+
 def test_costs_grow_as_they_should() -> None:
     small, large = (kfac_study.cost_of((60, n, n, 2), 2_000) for n in (64, 256))
     assert small["K-FAC"] < small["conjugate gradient"] < small["dense matrix"]

@@ -56,7 +56,8 @@ def test_a_worse_critic_means_more_bias_and_a_larger_lambda_means_more_spread():
 def test_clock_and_training_draw():
     curves = {"right": np.zeros(5), "wrong": np.arange(5.0)}
     assert png(plots.draw_clock(curves, np.arange(3), {"exact": np.zeros(3)}))
-    assert png(plots.draw_training([0.0, 1.0], [0.0, 0.0], 10.0))
+    plain = png(plots.draw_training([0.0, 1.0], [0.0, 0.0], 10.0))
+    assert plain != png(plots.draw_training([0.0, 1.0], [0.0, 0.0], 10.0, [0.2, 0.3]))
 
 
 @pytest.mark.parametrize("new_mean", [-2.0, 1.0, 4.5])

@@ -27,6 +27,12 @@ def test_agents_draw(until):
     assert png(figure).startswith(b"\x89PNG")
 
 
+def test_a_vase_is_drawn():
+    bare, cluttered = a_track(), a_track()
+    cluttered.objects["vases"] = np.full((5, 1, 2), 0.4)
+    assert png(draw.draw_agents({"one": bare})) != png(draw.draw_agents({"one": cluttered}))
+
+
 def test_goals_reached_are_counted():
     assert a_track().goals_reached.tolist() == [2]
 

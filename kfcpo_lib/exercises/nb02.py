@@ -107,6 +107,9 @@ def _explain_step(
         "the scale is measured with ‖x‖; measure it with g'x, which is x'Fx.": (
             (2 * delta) ** 0.5 / x.norm() * x
         ),
+        "you measured the step with the undamped F; with damping it is x'(F + damping I)x = g'x.": (
+            (2 * delta / (x @ fisher @ x)).sqrt() * x
+        ),
         "damping was added to every entry; it belongs on the diagonal only.": (
             _parallel(answer, torch.linalg.lstsq(fisher + damping, gradient).solution)
         ),
@@ -128,14 +131,31 @@ def check_conjugate_gradient(
     """`solve_by_cg(operator, target [P], iterations) -> [P]`: iterates, exactness, manners."""
     for iterations in (2, 3, 6):
         matrix, target = _positive_matrix(6), torch.randn(6, dtype=torch.float64)
-        given = target.clone()
-        answer = solved(solve_by_cg(matrix.mv, given, iterations))
+        given, operator = target.clone(), _Counted(matrix)
+        answer = solved(solve_by_cg(operator, given, iterations))
         if not torch.equal(given, target):
             raise Wrong("your function changes `target` itself; start from target.clone().")
         same_shape(answer, target, "the solution")
         if not close(answer, _cg(matrix, target, iterations), 1e-5):
             _explain_cg(answer, matrix, target, iterations)
+        if operator.calls > iterations + 1:  # one more, who asks for the first residual
+            raise Wrong(
+                f"the solution is right, but {iterations} iterations called `operator` "
+                f"{operator.calls} times: keep its result, one call an iteration is enough."
+            )
     _must_survive_the_end(solve_by_cg)
+
+
+class _Counted:
+    """A matrix as an operator that counts its calls."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        self.matrix, self.calls = matrix, 0
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        self.calls += 1
+        product: Tensor = self.matrix @ vector
+        return product
 
 
 def _cg(matrix: Tensor, target: Tensor, iterations: int) -> Tensor:

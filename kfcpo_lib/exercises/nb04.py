@@ -157,7 +157,7 @@ def check_dual_ascent(
         rate = rate or float(random.uniform(0.1, 0.5))
         given = (_answerer(policies), limit, rate, 25)
         pair = solved(dual_ascent(*given))
-        if not isinstance(pair, tuple) or len(pair) != 2:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise Wrong("return two arrays: costs, multipliers.")
         costs, multipliers = (np.asarray(part, dtype=float) for part in pair)
         same_shape(costs, np.zeros(25), "costs")

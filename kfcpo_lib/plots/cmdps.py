@@ -52,15 +52,20 @@ def draw_policies(
     figure, axes = new_figure(1, len(policies), width=width, height=0.66 * width)
     for panel, (title, policy) in zip(np.atleast_1d(axes), policies.items(), strict=True):
         _policy(panel, rows, cmdp, policy)
-        panel.set_title(title, fontsize=FONT_SIZE)
+        coin = _coin_words(cmdp, policy, len(rows[0]))
+        panel.set_title(f"{title}\n{coin}", fontsize=FONT_SIZE)
     return figure
 
 
 def draw_visits(rows: Sequence[str], visits: Array, title: str) -> Figure:
-    """How often each cell is visited, as shades and numbers."""
+    """How often each cell is visited, as shades and numbers; the end state in words."""
     figure, axes = new_figure(width=8.5, height=4.8)
     _map(axes, rows)
-    per_cell = visits.sum(axis=1)[:-1]
+    totals = visits.sum(axis=1)
+    per_cell, at_the_end = totals[:-1], float(totals[-1])
+    corner = len(rows[0]) - 0.5, len(rows) - 0.35
+    words = f"in the end state: {at_the_end:.2f}"
+    axes.text(*corner, words, ha="right", va="top", fontsize=SMALL)
     _shade(axes, rows, per_cell)
     for cell in np.flatnonzero(per_cell > 0.005):
         row, column = divmod(int(cell), len(rows[0]))
@@ -210,11 +215,12 @@ def draw_episodes(costs: Mapping[str, Array], limit: float) -> Figure:
     for panel, (name, sample) in zip(np.atleast_1d(axes), costs.items(), strict=True):
         share = np.full(len(sample), 100.0 / len(sample))
         panel.hist(sample, edges, weights=share, color=SECOND, edgecolor="white")
-        panel.axvline(limit + 0.5, color=LIMIT, lw=2, label="above C from here")
+        panel.axvline(limit + 0.5, color=LIMIT, lw=2, label=f"above {limit:g} from here")
         panel.axvline(sample.mean(), color=COST, ls="--", lw=2, label=f"mean {sample.mean():.2f}")
         above = 100.0 * (sample > limit).mean()
-        label(panel, f"{name}\n{above:.0f} % above C", "cost of an episode", "")
+        label(panel, f"{name}\n{above:.0f} % above {limit:g}", "cost of an episode", "")
         panel.set_ylim(0, 100)
+        panel.set_xticks(range(0, highest + 1, 2))
         legend(panel, loc="upper right")
     np.atleast_1d(axes)[0].set_ylabel("% of episodes", fontsize=FONT_SIZE)
     return figure
@@ -278,9 +284,10 @@ def _map(axes: Axes, rows: Sequence[str]) -> None:
     axes.add_collection(PatchCollection(flooded, **water))
     for letter, color in (("S", LIMIT), ("G", COMMITTED)):
         for x, y in _places(rows, letter):
-            style: dict[str, Any] = {"fontsize": FONT_SIZE, "weight": "bold", "va": "top"}
-            axes.text(x - 0.42, y - 0.4, letter, color=color, **style)
-    axes.set_xlim(-0.6, len(rows[0]) - 0.4)
+            side = -1 if x < len(rows[0]) / 2 else 1  # outside the map, free for rings and arrows
+            style: dict[str, Any] = {"fontsize": FONT_SIZE, "weight": "bold", "va": "center"}
+            axes.text(x + 0.75 * side, y, letter, color=color, ha="center", **style)
+    axes.set_xlim(-1.0, len(rows[0]))
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_aspect("equal")
     axes.axis("off")
@@ -314,16 +321,20 @@ def _policy(axes: Axes, rows: Sequence[str], cmdp: CMDP, policy: Array) -> None:
     chance = policy[cells, moves][:, None]
     sure = chance > 1 - COIN
     steps = np.array(list(MOVES.values()))[moves][:, ::-1]
-    reach = (0.2 + np.where(sure, 0.5, 0.25) * chance) * steps
-    tails = np.stack([cells % len(rows[0]), cells // len(rows[0])], axis=1) - sure * reach / 2
+    reach = np.where(sure, 0.2 + 0.5 * chance, 0.22 + 0.34 * chance) * steps
+    tails = np.stack([cells % len(rows[0]), cells // len(rows[0])], axis=1)
+    tails = tails + np.where(sure, -reach / 2, 0.16 * steps)  # a coin's arrows keep apart
     tip: dict[str, Any] = {
         "angles": "xy",
         "scale_units": "xy",
         "scale": 1,
         "width": 0.007,
+        "headlength": 3.5,
+        "headaxislength": 3.2,
         "zorder": 4,
     }
     axes.quiver(*tails.T, *reach.T, color=LIMIT, **tip)
     for cell in coin_cells(cmdp, policy):
         y, x = divmod(cell, len(rows[0]))
-        axes.plot(x, y, "o", ms=34, mfc="none", mec=MARGIN, mew=3, zorder=5)
+        axes.plot(x, y, "o", ms=6, color=MARGIN, zorder=5)
+        axes.plot(x, y, "o", ms=34, mfc="none", mec=MARGIN, mew=3, zorder=3)

@@ -104,7 +104,7 @@ def error_bars(groups: Mapping[str, Mapping[str, float]]) -> Figure:
         look: dict[str, Any] = {"color": colours[i % 3], "hatch": hatches[i % 3]}
         bars = axes.bar(places, values, width, label=network, edgecolor="white", **look)
         words = ["exact" if v < 1e-6 else f"{v:.0f} %" for v in values]
-        axes.bar_label(bars, words, fontsize=FONT_SIZE - 3, padding=2)
+        axes.bar_label(bars, words, fontsize=FONT_SIZE - 3, padding=2, color=colours[i % 3])
     label(axes, "Error of G ⊗ A against the exact block", "", "relative error in %")
     axes.set_xticks(range(len(layers)), layers)
     axes.margins(y=0.15)

@@ -147,15 +147,16 @@ def draw_gae(lambdas: Array, bias: Array, spread: Array, gae_lambda: float) -> F
     steps = np.arange(25)
     left.vlines(steps, 0, gae_lambda**steps, color=SECOND, lw=13)
     title = f"weights of the surprises, gae_lambda = {gae_lambda:.2f}"
-    label(left, title, "steps after the action, l", r"$\lambda^l$")
+    label(left, title, "steps after the action, l", r"$(\gamma\lambda)^l$, with $\gamma = 1$")
     left.set_ylim(0, 1.05)
     error = np.sqrt(bias**2 + spread**2)
     right.plot(lambdas, bias, "--", color=COST, lw=2.5, label="bias: the critic's fault")
     right.plot(lambdas, spread, ":", color=REWARD, lw=3, label="spread: the luck of the batch")
-    right.plot(lambdas, error, color=LIMIT, lw=2.5, label="error in all")
+    right.plot(lambdas, error, color=LIMIT, lw=2.5, label="error in all: √(bias² + spread²)")
     here = float(np.interp(gae_lambda, lambdas, error))
-    right.plot(gae_lambda, here, "D", color=COMMITTED, ms=11, mec="white", zorder=5)
-    right.set_ylim(0, max(1.5 * float(error.max()), 0.1))
+    look = {"color": COMMITTED, "ms": 11, "mec": "white"}
+    right.plot(gae_lambda, here, "D", zorder=5, label="the λ on the left", **look)
+    right.set_ylim(0, max(1.7 * float(error.max()), 0.1))
     label(right, f"error of a batch: {here:.1f}", r"$\lambda$ of GAE (gae_lambda)", "")
     legend(right, loc="upper left", fontsize=SMALL - 1)
     return fix_margins(figure)
@@ -233,11 +234,22 @@ def ratios(actions: Array, old: float, new: float) -> Array:
     return np.asarray(np.exp(0.5 * (((actions - old) / STD) ** 2 - ((actions - new) / STD) ** 2)))
 
 
-def draw_training(returns: Sequence[float], costs: Sequence[float], limit: float) -> Figure:
-    """A training of the return alone: return (left), and the cost that nobody looked at."""
+def draw_training(
+    returns: Sequence[float],
+    costs: Sequence[float],
+    limit: float,
+    chance: Sequence[float] | None = None,
+) -> Figure:
+    """A training of the return alone: return (left), and the cost that nobody looked at.
+
+    Args:
+        returns: mean return of each epoch; `costs` likewise.
+        limit: the cost limit.
+        chance: half the length of the returns' error bars.
+    """
     figure, (left, right) = new_figure(1, 2, width=5.4, height=3.8)
     epochs = np.arange(1, len(returns) + 1)
-    left.plot(epochs, returns, "o-", color=REWARD, lw=2)
+    left.errorbar(epochs, returns, chance, fmt="o-", color=REWARD, lw=2, capsize=4)
     label(left, "What was asked for", "epoch", "return of an episode")
     right.plot(epochs, costs, "s-", color=COST, lw=2)
     right.axhline(limit, color=LIMIT, lw=2, label="the world's cost limit")

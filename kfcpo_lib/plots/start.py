@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Wedge
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from kfcpo_lib.envs.lidar import pseudo_lidar
@@ -68,7 +69,7 @@ def draw_agents(tracks: Mapping[str, Track], until: int | None = None) -> Figure
         _world(panel, track, steps)
         path, paid = track.path[: steps + 1], track.cost[:steps] > 0
         panel.plot(*path.T, color=NEUTRAL, lw=1.2, zorder=2)
-        panel.plot(*path[1:][paid].T, "x", color=LIMIT, ms=6, mew=1.3, label="cost 1", zorder=4)
+        panel.plot(*path[1:][paid].T, "x", color=LIMIT, ms=4, mew=0.9, label="cost 1", zorder=4)
         panel.plot(*path[0], "^", color=LIMIT, ms=9, label="start", zorder=5)
         panel.plot(*path[-1], "o", color=REWARD, ms=13, mec="white", label="agent", zorder=6)
         gain, bill = track.reward[:steps].sum(), track.cost[:steps].sum()
@@ -76,7 +77,13 @@ def draw_agents(tracks: Mapping[str, Track], until: int | None = None) -> Figure
         label(panel, title, "metres", "")
         panel.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
     names = np.atleast_1d(axes)[0].get_legend_handles_labels()
-    figure.legend(*names, loc="lower center", ncols=5, fontsize=SMALL, frameon=False)
+    row: dict[str, Any] = {
+        "loc": "lower center",
+        "ncols": 7,
+        "columnspacing": 1.2,
+        "handletextpad": 0.4,
+    }
+    figure.legend(*names, **row, fontsize=SMALL, frameon=False)
     return figure
 
 
@@ -113,9 +120,9 @@ def draw_view(view: View) -> Figure:
             left.add_patch(disc)
         left.plot([], [], "o", color=color, ms=12, alpha=0.5, label=kind)
     _rays(left)
-    left.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH), aspect="equal")
+    left.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH + 0.8), aspect="equal")
     label(left, "Seen from the agent (its nose to the right)", "metres", "")
-    legend(left, loc="upper right")
+    legend(left, loc="upper center", ncols=3)
     _numbers(right, view)
     return figure
 
@@ -182,7 +189,7 @@ def _extent(track: Track) -> float:
 
 
 def _world(axes: Axes, track: Track, steps: int) -> None:
-    """Hazards, the goals reached so far with their numbers, and the present goal."""
+    """Hazards, vases, the goals reached so far with their numbers, and the present goal."""
     discs = [Circle(tuple(place), track.sizes["hazards"]) for place in track.hazards]
     axes.add_collection(PatchCollection(discs, fc=COST, ec="black", alpha=0.35, hatch="//"))
     reached = [n for n in track.goals_reached if n <= steps]
@@ -190,17 +197,24 @@ def _world(axes: Axes, track: Track, steps: int) -> None:
         place = track.goal[n - 1]
         axes.add_patch(Circle(tuple(place), track.sizes["goal"], color=COMMITTED, alpha=0.16))
         x, y = place
-        axes.text(x, y, str(number), ha="center", va="center", color=COMMITTED, fontsize=SMALL)
+        text = axes.text(x, y, str(number), ha="center", va="center", fontsize=SMALL, zorder=7)
+        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
     present = Circle(tuple(track.goal[steps]), track.sizes["goal"], color=COMMITTED, alpha=0.6)
     axes.add_patch(present)
     axes.plot([], [], "o", color=COST, alpha=0.5, ms=11, label="hazard")
-    axes.plot([], [], "o", color=COMMITTED, alpha=0.6, ms=11, label="goal")
+    axes.plot([], [], "o", color=COMMITTED, alpha=0.6, ms=11, label="goal now")
+    axes.plot([], [], "o", color=COMMITTED, alpha=0.16, ms=11, label="goals reached")
+    if "vases" in track.objects:
+        places = track.objects["vases"][steps]
+        axes.plot(*places.T, "s", color=SECOND, ms=9, mec=LIMIT, label="vase", zorder=3)
 
 
 def _rays(axes: Axes) -> None:
     for n in range(BINS):
-        way = 2.0 * np.pi * n / BINS
+        way, middle = 2.0 * np.pi * n / BINS, 2.0 * np.pi * (n + 0.5) / BINS
         axes.plot([0, REACH * np.cos(way)], [0, REACH * np.sin(way)], color=NEUTRAL, lw=0.5)
+        x, y = 0.92 * REACH * np.cos(middle), 0.92 * REACH * np.sin(middle)
+        axes.text(x, y, str(n), ha="center", va="center", color=NEUTRAL, fontsize=SMALL - 2)
     axes.plot(0, 0, marker=(3, 0, -90), color=LIMIT, ms=16, zorder=5)
 
 
