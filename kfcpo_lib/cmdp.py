@@ -34,7 +34,7 @@ FLOODED_TOWN = (
 
 @dataclass(frozen=True)
 class CMDP:
-    """A finite constrained Markov decision process."""
+    """A finite constrained Markov decision process. Raises ValueError on what is none."""
 
     transition: Array
     """[S, A, S] probability of the next state."""
@@ -57,6 +57,10 @@ class CMDP:
         for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} must have shape {shape}, got {getattr(self, name).shape}")
+        if not np.isfinite([self.reward, self.cost]).all():
+            raise ValueError("reward and cost must be finite numbers")
+        if (self.cost < 0).any():
+            raise ValueError(f"cost must not be negative, got {self.cost.min()}")
         for name in ("transition", "start"):
             if not np.allclose(getattr(self, name).sum(axis=-1), 1.0):
                 raise ValueError(f"the probabilities of {name} must sum to 1")
@@ -137,7 +141,7 @@ def _flow_matrix(cmdp: CMDP) -> Array:
 def best_response(cmdp: CMDP, multiplier: float) -> Solution:
     """The best deterministic policy for the reward r - multiplier * c, by policy iteration.
 
-    In states with several best actions the first of them is taken.
+    In states with several best actions one of them is taken.
     """
     reward = cmdp.reward - multiplier * cmdp.cost
     states = np.arange(len(reward))

@@ -27,7 +27,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ShoreWalk:
-    """The walk along the shore. Lengths are in standard deviations of the action."""
+    """The walk along the shore. Lengths are in standard deviations of the action.
+
+    Raises:
+        ValueError: if an episode is not a whole number of dwells.
+    """
 
     conflict: float = 0.6
     """rho in [0, 1]: how much of the way to the reward leads into the water."""
@@ -37,7 +41,12 @@ class ShoreWalk:
     steps: int = 100
     """Steps of an episode, and its largest possible cost."""
     dwell: int = 25
-    """Steps that one landing lasts: long stays in the water make episodes differ widely."""
+    """Steps that one landing lasts: long stays in the water make episodes differ widely. Divides
+    `steps`."""
+
+    def __post_init__(self) -> None:
+        if self.dwell < 1 or self.steps % self.dwell:
+            raise ValueError(f"dwell must divide steps, got {self.dwell!r} and {self.steps!r}")
 
     def episodic_cost(self, theta: Array) -> float:
         """Expected cost per episode, steps * Phi(theta_2)."""
@@ -160,6 +169,8 @@ def simulate(
     seed: int = 0,
 ) -> Trace:
     """Walk: estimate the cost, decide, blend, step by sqrt(2 delta) along the unit blend.
+
+    The whole step lies in the plane: what noise would take of its length, with s < 1, is left out.
 
     Args:
         episodes: finished episodes an epoch; None tells the controller the true cost.

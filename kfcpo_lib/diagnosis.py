@@ -1,7 +1,8 @@
 """What ails a run: four failure signatures of constrained learning, and four marks of a silent bug.
 
 The signatures are judged by the last third of `progress.csv`, where a run should have settled; the
-marks by all of it. The thresholds are ours: wide enough for the noise of healthy runs.
+marks by all of it. The thresholds are ours: wide enough for the noise of healthy runs. What speaks
+of KFCPO's own knobs, its weight and its adaptive delta, is looked for in its runs alone.
 """
 
 import math
@@ -97,12 +98,10 @@ def diagnose(
         run = _of_reports(run)
     progress = _checked(run)
     tail = tail_of(progress)
-    judges = list(JUDGES)
-    if algorithm != "kfcpo":
-        judges.remove(_judge_weight)
+    spared = set[Judge]() if algorithm == "kfcpo" else set(OF_KFCPO)
     if algorithm in KEEP_THE_LAST_PASS:
-        judges.remove(_judge_kl)
-    findings = (judge(progress, tail) for judge in judges)
+        spared.add(_judge_kl)
+    findings = (judge(progress, tail) for judge in JUDGES if judge not in spared)
     return Diagnosis(len(tail), tuple(finding for finding in findings if finding))
 
 
@@ -290,6 +289,9 @@ JUDGES: tuple[Judge, ...] = (
     _judge_weights,
     _judge_reward,
 )
+OF_KFCPO: tuple[Judge, ...] = (_judge_weight, _judge_steps, _judge_weights, _judge_reward)
+"""They go by w_c = sigmoid(k (c_ep - lambda C)) and an adaptive delta; the refused trials of a line
+search are no undone steps."""
 
 
 def _mean(column: "pd.Series[float]") -> float:

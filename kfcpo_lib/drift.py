@@ -16,6 +16,7 @@ from kfcpo_lib.trust_region import adapt_delta
 
 Array = NDArray[np.float64]
 NOISE_DIMENSIONS = 200
+ROLLBACKS = ("minibatch", "epoch", "none")
 
 
 def simulate_drift(
@@ -35,7 +36,12 @@ def simulate_drift(
         kl_limit: nats. delta: size of the first trial step, nats.
         rollback: what one check covers: `minibatch`, `epoch` or `none`.
         agreement: cosine between a step and the direction that all minibatches share.
+
+    Raises:
+        ValueError: on another word for the rollback.
     """
+    if rollback not in ROLLBACKS:
+        raise ValueError(f"rollback must be one of {', '.join(ROLLBACKS)}, got {rollback!r}")
     random = np.random.default_rng(seed)
     trials: list[Minibatch] = []
     for _ in range(epochs):
@@ -79,8 +85,9 @@ def agreement_of(steps: Array) -> float:
 
 
 def share_undone(trials: list[Minibatch]) -> float:
-    """Share of the trial steps that were rolled back."""
-    return sum(not trial.committed for trial in trials) / len(trials)
+    """Share of the trial steps that were rolled back; NaN if there were none."""
+    undone = sum(not trial.committed for trial in trials)
+    return undone / len(trials) if trials else math.nan
 
 
 def balanced_rollbacks(grow: float = 1.05, shrink: float = 0.7) -> float:

@@ -15,7 +15,7 @@ from kfcpo_lib.envs import VecEnv, make_vec_env
 from kfcpo_lib.envs.interface import Array
 from kfcpo_lib.evidence import mean_interval
 from kfcpo_lib.policies import GaussianPolicy, ObservationNormaliser
-from kfcpo_lib.records import Knobs
+from kfcpo_lib.records import Knobs, check_integer
 from kfcpo_lib.runs import read_config, read_evaluation, read_policy, write_whole
 from kfcpo_lib.training import one_torch_thread
 
@@ -34,6 +34,7 @@ class Evaluation:
     actions: str
     """`sampled` from the policy, or its `mean`: two different policies."""
     cost_limit: float
+    """The limit in `config.json`, with which the run began: turned knobs do not change it."""
     returns: Array
     """[episodes]"""
     costs: Array
@@ -45,14 +46,20 @@ class Evaluation:
         return float(np.mean(self.costs <= self.cost_limit))
 
     def __str__(self) -> str:
-        low, high = mean_interval(self.costs)
-        return_low, return_high = mean_interval(self.returns)
+        single = len(self.costs) == 1
         return (
-            f"{self.actions} actions, {len(self.costs)} episodes: "
-            f"return {self.returns.mean():.1f} [{return_low:.1f}, {return_high:.1f}], "
-            f"cost {self.costs.mean():.1f} [{low:.1f}, {high:.1f}] of {self.cost_limit:g}, "
-            f"{self.within_limit:.0%} of the episodes within the limit (95 % intervals)"
+            f"{self.actions} actions, {len(self.costs)} episode{'' if single else 's'}: "
+            f"return {_mean_in_words(self.returns)}, "
+            f"cost {_mean_in_words(self.costs)} of {self.cost_limit:g}, "
+            f"{self.within_limit:.0%} of the episodes within the limit"
+            f"{'' if single else ' (95 % intervals)'}"
         )
+
+
+def _mean_in_words(scores: Array) -> str:
+    """The mean of [episodes], and its interval where there are two of them or more."""
+    low, high = mean_interval(scores)
+    return f"{scores.mean():.1f}" + (f" [{low:.1f}, {high:.1f}]" if len(scores) > 1 else "")
 
 
 def load_policy(run: str | Path, name: str = "policy.pt") -> tuple[Any, Any, str]:
@@ -84,7 +91,7 @@ def evaluate(
     seed: int | None = None,
     env_threads: int | None = None,
 ) -> Evaluation:
-    """Play whole episodes with a run's last policy.
+    """Play whole episodes with a run's last policy; judged by the cost limit in `config.json`.
 
     Args:
         run: the run's folder.
@@ -98,11 +105,8 @@ def evaluate(
         ValueError: on a bad argument, or if the folder holds no readable policy.
         FloatingPointError: if the simulator returns a number that is not finite.
     """
-    first_seed = EVALUATION_SEED if seed is None else seed
-    if episodes < 1:
-        raise ValueError(f"episodes must be at least 1, got {episodes}")
-    if not 0 <= first_seed <= HIGHEST_SEED:
-        raise ValueError(f"seed must be an integer from 0 to {HIGHEST_SEED}, got {seed!r}")
+    episodes = check_integer("episodes", episodes, 1)
+    first_seed = EVALUATION_SEED if seed is None else check_integer("seed", seed, 0, HIGHEST_SEED)
     act = make_actor(run, "policy.pt", actions, first_seed)
     env_id = load_policy(run)[2]
     cost_limit = Knobs(cost_limit=read_config(run)["settings"].get("cost_limit")).cost_limit
@@ -138,15 +142,17 @@ def store_evaluation(
 
 
 def stored_evaluation(run: str | Path, actions: str = "sampled") -> Evaluation:
-    """What `store_evaluation` has stored.
+    """What `store_evaluation` has stored; judged by the cost limit in `config.json`.
 
     Raises:
-        ValueError: if the run has not been evaluated, or the table is damaged, or there are no
-            such actions.
+        ValueError: if the run has not been evaluated (with these actions), or the table is damaged,
+            or there are no such actions.
     """
     check_actions(actions)
     table = read_evaluation(run)
     chosen = table[table["actions"] == actions]
+    if chosen.empty:
+        raise ValueError(f"{run} has not been evaluated with {actions} actions")
     cost_limit = read_config(run)["settings"]["cost_limit"]
     returns, costs = (
         chosen[name].to_numpy(dtype=float) for name in ("episode_return", "episode_cost")

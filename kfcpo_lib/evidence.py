@@ -162,7 +162,8 @@ def count_episodes(progress: pd.DataFrame, episodes: pd.DataFrame) -> pd.DataFra
 
     Args:
         progress: a row an epoch, with `env_steps`, `episodic_cost_mean` and `cost_limit`.
-        episodes: a row a whole episode, with `env_steps` (its end) and `episode_cost`.
+        episodes: a row a whole episode, with `env_steps` (its end) and `episode_cost`. Those that
+            end after the last row of a running training's `progress` are left out.
 
     Returns:
         A row an epoch: `epochs` whose episodic cost is known, `epochs_within` the limit, `episodes`
@@ -173,7 +174,8 @@ def count_episodes(progress: pd.DataFrame, episodes: pd.DataFrame) -> pd.DataFra
     limit = progress["cost_limit"].to_numpy(dtype=float)
     cost = progress["episodic_cost_mean"].to_numpy(dtype=float)
     epoch = np.searchsorted(ends, episodes["env_steps"].to_numpy())
-    episode_cost = episodes["episode_cost"].to_numpy(dtype=float)
+    reported = epoch < len(ends)
+    epoch, episode_cost = epoch[reported], episodes["episode_cost"].to_numpy(dtype=float)[reported]
 
     def per_epoch(values: Any) -> Any:
         return np.bincount(epoch, weights=values, minlength=len(ends))

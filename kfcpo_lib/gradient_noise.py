@@ -33,15 +33,22 @@ def products(first: Estimates, second: Estimates) -> Tensor:
 
 
 def common(products: Tensor) -> float:
-    """<m, m'> of what the estimates have in common: the mean over i != j, which has no bias."""
+    """<m, m'> of what the estimates have in common: the mean over i != j, which has no bias.
+
+    Raises:
+        ValueError: of a single estimate, whose noise cannot be told from its truth.
+    """
     n = len(products)
+    if n < 2:
+        raise ValueError(f"it takes two estimates or more to see what they share, got {n}")
     return float(products.sum() - products.trace()) / (n * (n - 1))
 
 
 def clarity(estimates: Estimates) -> float:
     """About the cosine between one estimate and the truth; 0 if they have nothing in common."""
     own = products(estimates, estimates)
-    return math.sqrt(max(common(own), 0.0) / float(own.diagonal().mean()))
+    shared = common(own)
+    return 0.0 if shared <= 0 else math.sqrt(shared / float(own.diagonal().mean()))
 
 
 def cosine_of_truths(first: Estimates, second: Estimates) -> float:
@@ -49,9 +56,9 @@ def cosine_of_truths(first: Estimates, second: Estimates) -> float:
 
     NaN where one of them is lost in noise. Noise takes it a little beyond 1 at times.
     """
-    squares = common(products(first, first)) * common(products(second, second))
+    squares = [common(products(own, own)) for own in (first, second)]
     both = common(products(first, second))
-    return both / math.sqrt(squares) if squares > 0 else math.nan
+    return both / math.sqrt(squares[0] * squares[1]) if min(squares) > 0 else math.nan
 
 
 def mean_cosine(first: Estimates, second: Estimates) -> float:

@@ -44,11 +44,6 @@ class GaussianPolicy(nn.Module):
         with torch.no_grad():
             last.get_parameter("weight").mul_(0.01)
 
-    @property
-    def hidden_layers(self) -> list[nn.Linear]:
-        """The linear layers but the last."""
-        return [layer for layer in self.mean_net if isinstance(layer, nn.Linear)][:-1]
-
     def forward(self, obs: Tensor) -> Gaussian:
         """The action distribution in each state."""
         return Gaussian(self.mean_net(obs), self.log_std)

@@ -150,7 +150,9 @@ class UpdateReport:
 
     minibatches: list[Minibatch]
     cost_weight: float
-    """Weight w_c of the cost direction, in [0, 1]."""
+    """Weight w_c of the cost direction, in [0, 1]. Of a second-order rule beta / (alpha + beta) of
+    its step alpha x - beta p: that depends on the unit of cost, so it compares within one rule and
+    one task only."""
     kl: float
     """KL(collecting policy || new policy), mean over the epoch's states, nats."""
     nonfinite: int = 0
@@ -199,7 +201,8 @@ class EpochReport:
     value_loss_reward: float
     value_loss_cost: float
     nonfinite: int
-    """Non-finite numbers kept away from the policy: rewards, costs, gradients, parameters."""
+    """Non-finite numbers kept away from the policy: observations (up to twice each, see `Rollout`),
+    rewards, costs, gradients, parameters."""
     simulator_errors: int
     """Episodes ended by an exception of the simulator since the run began."""
     rollout_seconds: float
@@ -244,15 +247,17 @@ Allowed = tuple[str, Callable[[float], bool]]
 """What numbers a setting takes, in words and as a test."""
 POSITIVE: Allowed = ("a positive finite number", lambda x: x > 0)
 NOT_NEGATIVE: Allowed = ("a finite number of at least 0", lambda x: x >= 0)
+FINITE: Allowed = ("a finite number", lambda x: True)
+SHARE: Allowed = ("in [0, 1]", lambda x: 0 <= x <= 1)
 _NUMBERS: dict[str, Allowed] = {
     "cost_limit": POSITIVE,
     "margin_lambda": ("in (0, 1]", lambda x: 0 < x <= 1),
     "steepness_k": POSITIVE,
     "kl_limit": POSITIVE,
-    "log_std_start": ("a finite number", lambda x: True),
+    "log_std_start": FINITE,
     "discount": ("in [0, 1)", lambda x: 0 <= x < 1),
-    "gae_lambda": ("in [0, 1]", lambda x: 0 <= x <= 1),
-    "cost_gae_lambda": ("in [0, 1]", lambda x: 0 <= x <= 1),
+    "gae_lambda": SHARE,
+    "cost_gae_lambda": SHARE,
     "critic_learning_rate": POSITIVE,
 }
 """What is allowed of the other numbers."""
@@ -270,14 +275,14 @@ def _checked(name: str, value: Any) -> Any:
     if value is None and name in ("stagger", "cost_gae_lambda", "run_dir", "env_threads"):
         return None
     if name in _COUNTS:
-        return _integer(name, value, *_COUNTS[name])
+        return check_integer(name, value, *_COUNTS[name])
     if name in _NUMBERS:
         check_number(name, value, _NUMBERS[name])
         return float(value)
     if name == "hidden_sizes":
         if not isinstance(value, list | tuple):
             raise ValueError(f"hidden_sizes must be a tuple of integers, got {value!r}")
-        return tuple(_integer("each of hidden_sizes", width, 1, None) for width in value)
+        return tuple(check_integer("each of hidden_sizes", width, 1) for width in value)
     if name == "rule":
         return _plain_rule(value)
     if name == "network" and value not in NETWORKS:
@@ -289,7 +294,8 @@ def _checked(name: str, value: Any) -> Any:
     return _text(name, value)
 
 
-def _integer(name: str, value: Any, lowest: int, highest: int | None) -> int:
+def check_integer(name: str, value: Any, lowest: int, highest: int | None = None) -> int:
+    """The setting as a plain integer; a ValueError unless it is one between the two."""
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < lowest:
         raise ValueError(f"{name} must be an integer of at least {lowest}, got {value!r}")
     if highest is not None and int(value) > highest:

@@ -46,7 +46,10 @@ class Rollout:
 
     @property
     def nonfinite(self) -> int:
-        """How many observations, rewards and costs are not finite numbers."""
+        """How many numbers of observations, rewards and costs are not finite.
+
+        An observation's count twice if a step leads to it and another one starts from it.
+        """
         watched = (self.raw_obs, self.next_obs, self.reward, self.cost)
         return sum(int(np.count_nonzero(~np.isfinite(array))) for array in watched)
 
@@ -86,10 +89,10 @@ class Batch:
 def minibatches(
     size: int, minibatch: int, generator: torch.Generator, passes: int = 1
 ) -> Iterator[Tensor]:
-    """Random disjoint index sets that cover 0 .. size - 1, each of `minibatch` or a few less.
+    """Random disjoint index sets that cover 0 .. size - 1, each of at most `minibatch`.
 
-    What does not divide is spread over all of them: a small rest would be mostly noise. Every
-    pass draws a new order.
+    Their sizes are equal up to one, since a small rest would be mostly noise: of 1,001 rows and
+    minibatches of 1,000 they are 501 and 500. Every pass draws a new order.
     """
     parts = math.ceil(size / minibatch)
     for _ in range(passes):
@@ -112,7 +115,8 @@ def collect(
         The rollout, and the raw observations [N, obs_dim] to go on from.
 
     Raises:
-        FloatingPointError: if an observation or an action is not finite; names which.
+        FloatingPointError: if an observation is NaN or an action is not finite; names which. An
+            infinite observation is counted, see `Rollout.nonfinite`.
     """
     rollout = Rollout.empty(steps, env)
     seen = normaliser(obs)

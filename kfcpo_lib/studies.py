@@ -99,8 +99,9 @@ def summary(run: str | Path, until: int | None = None) -> dict[str, Any]:
         until: look at its first so many steps only; None: all.
 
     Returns:
-        `sampled_return`, `sampled_cost`, `sampled_within` (share of the episodes within the limit)
-        and the same for mean actions, of the stored evaluation (NaN without one, or with `until`);
+        `sampled_return`, `sampled_cost`, `sampled_within` (share of the episodes within the limit
+        in `config.json`; training is judged by the limit of each epoch) and the same for mean
+        actions, of the stored evaluation (NaN without one, or with `until`);
         `final_return` and `final_cost`, means over the last tenth of the training; and
         `evidence.safety_numbers`. Over the second half of the training: `rollback_share` of the
         steps that were undone, and the weight's mean and standard deviation over the rows of

@@ -151,7 +151,10 @@ class Training:
 
     @classmethod
     def start(cls, config: TrainConfig, fresh_after: int = 0) -> "Training":
-        """New networks and freshly reset environments: after each number of epochs other ones."""
+        """New networks and freshly reset environments.
+
+        After each number of epochs these are other ones, until the run's 10,000 seeds are used up.
+        """
         streams = Streams.of_seed(config.seed)
         blocks = SEEDS_PER_RUN // config.num_envs
         first_seed = SEEDS_PER_RUN * config.seed + fresh_after % blocks * config.num_envs

@@ -160,6 +160,8 @@ def test_a_grid_world_moves_as_drawn():
         (lambda: tabular.grid_world(("S.", "..")), "goal"),
         (lambda: tabular.CMDP(*[np.ones((2, 2))] * 3, np.ones(2), 0.9), "transition must have"),
         (lambda: tabular.grid_world(GRID, discount=1.0), "discount must be in"),
+        (lambda: tabular.grid_world(GRID, hazard_cost=-1.0), "cost must not be negative, got -1"),
+        (lambda: tabular.grid_world(GRID, hazard_cost=np.inf), "reward and cost must be finite"),
         (lambda: tabular.grid_world(GRID, slip=3.0), r"slip must be in \[0, 1\], got 3.0"),
         (
             lambda: tabular.CMDP(

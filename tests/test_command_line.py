@@ -301,7 +301,9 @@ def test_evaluating_prints_both_kinds_of_actions(finished: Path, capsys: Output)
 def test_evaluating_nothing_or_something_damaged_is_refused(
     run: Path, tmp_path: Path, capsys: Output
 ) -> None:
-    refuses(capsys, f"evaluate {run} --episodes 0", "episodes must be at least 1, got 0")
+    refuses(
+        capsys, f"evaluate {run} --episodes 0", "episodes must be an integer of at least 1, got 0"
+    )
     refuses(capsys, f"evaluate {run} --seed -4", "seed must be", "got -4")
     refuses(capsys, f"evaluate {tmp_path}/none", f"{tmp_path}/none/policy.pt does not exist")
     stored = read_policy(run)

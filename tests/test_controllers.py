@@ -53,6 +53,12 @@ def test_directions_and_costs_are_what_the_walk_says():
     )
 
 
+@pytest.mark.parametrize("dwell", [0, 30, 200])
+def test_an_episode_is_a_whole_number_of_dwells(dwell):
+    with pytest.raises(ValueError, match=f"dwell must divide steps, got {dwell} and 100"):
+        ShoreWalk(dwell=dwell)
+
+
 def test_switches_and_multiplier_swing_around_their_targets():
     walk = ShoreWalk()
     hard, soft, dual = (

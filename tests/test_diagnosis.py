@@ -14,6 +14,7 @@ from tiny_runs import tiny
 
 from kfcpo_lib import diagnose, diagnosis, train
 from kfcpo_lib.__main__ import main
+from kfcpo_lib.algorithms import RULES
 from kfcpo_lib.benchmarks import parts
 from kfcpo_lib.blending import margin_weights
 from kfcpo_lib.diagnosis import (
@@ -105,8 +106,8 @@ CASES = [
 
 @pytest.mark.parametrize(("signature", "ill", "well"), CASES)
 def test_each_signature_begins_at_its_boundary(signature: str, ill: Any, well: Any) -> None:
-    assert signature in diagnose(healthy(**ill), algorithm="any").signatures
-    assert diagnose(healthy(**well), algorithm="any").signatures == []
+    assert signature in diagnose(healthy(**ill)).signatures
+    assert {*diagnose(healthy(**well)).signatures} <= {WRONG_WEIGHT}  # where the weight is given
 
 
 def test_a_weight_off_its_formula_is_seen_where_the_formula_is_kfcpos() -> None:
@@ -115,6 +116,20 @@ def test_a_weight_off_its_formula_is_seen_where_the_formula_is_kfcpos() -> None:
     ill = healthy(cost_weight=right + 0.051)
     assert diagnose(ill).signatures == [WRONG_WEIGHT]
     assert diagnose(ill, algorithm="ppo_lag").signatures == []
+
+
+@pytest.mark.parametrize(
+    ("signature", "changes"),
+    [
+        (STALLED, {"rollbacks": 2, "minibatches": 3}),  # a line search keeps its third trial
+        (OSCILLATING, {"cost_weight": [0.0, 1.0] * 6}),
+        (SUPPRESSED, {"episodic_cost_mean": 5.0, "cost_weight": 0.5}),
+    ],
+)
+def test_rules_without_kfcpos_knobs_are_not_judged_by_them(signature: str, changes: Any) -> None:
+    assert signature in diagnose(healthy(**changes)).signatures
+    for algorithm in set(RULES) - {"kfcpo"}:
+        assert diagnose(healthy(**changes), algorithm=algorithm).signatures == []
 
 
 def test_a_kl_beyond_its_limit_is_no_bug_of_a_rule_that_keeps_its_last_pass() -> None:

@@ -26,6 +26,12 @@ def test_an_adaptive_delta_balances_and_a_fixed_one_can_stall():
     assert (1 - f) * math.log(1.05) + f * math.log(0.7) == pytest.approx(0.0)
 
 
+def test_unknown_rollbacks_are_refused_and_of_no_trials_there_is_no_share():
+    with pytest.raises(ValueError, match="one of minibatch, epoch, none, got 'epochs'"):
+        simulate_drift(0.01, 1e-3, rollback="epochs")
+    assert math.isnan(share_undone(simulate_drift(0.01, 1e-3, epochs=0)))
+
+
 def test_an_epoch_is_kept_or_undone_as_a_whole():
     trials = simulate_drift(0.01, 1e-3, rollback="epoch", epochs=20)
     for start in range(0, len(trials), 10):

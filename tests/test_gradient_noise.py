@@ -68,6 +68,18 @@ def test_estimates_without_a_truth_have_no_clarity() -> None:
     assert math.isnan(cosine_of_truths(*[few._replace(directions=few.gradients)] * 2))
 
 
+def test_two_truths_that_are_both_lost_have_no_cosine() -> None:
+    """<m, m> is found to be -1 and -4: their product is positive all the same."""
+    lost = [size * torch.tensor([[1.0, 0.0], [-1.0, 0.0]]) for size in (1.0, 2.0)]
+    assert math.isnan(cosine_of_truths(*[Estimates(some, some) for some in lost]))
+
+
+def test_zero_gradients_have_no_clarity_and_one_estimate_has_nothing_in_common() -> None:
+    assert clarity(Estimates(torch.zeros(4, 3), torch.zeros(4, 3))) == 0.0
+    with pytest.raises(ValueError, match=r"two estimates or more .*, got 1"):
+        clarity(Estimates(torch.ones(1, 3), torch.ones(1, 3)))
+
+
 def test_the_truths_conflict_is_seen_through_noise_that_hides_it_in_an_epoch() -> None:
     first, second = unit(1.0), unit(-0.8, 1.2)
     true = float(first @ FISHER @ second)

@@ -196,8 +196,7 @@ class Reparametrised(GaussianPolicy):
     """Each layer sees an affine map of what it saw before; the same functions can be reached."""
 
     def __init__(self, policy: GaussianPolicy, maps: list[tuple[Tensor, Tensor]]) -> None:
-        sizes = [m.out_features for m in policy.hidden_layers]
-        super().__init__(policy.hidden_layers[0].in_features, 2, sizes)
+        super().__init__(policy.mean_net[0].in_features, 2, policy.hidden_sizes)
         self.double().load_state_dict(policy.state_dict())
         self.maps = maps
         with torch.no_grad():

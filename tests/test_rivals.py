@@ -320,6 +320,10 @@ def test_no_cost_gradient_no_reward_gradient_parallel_gradients() -> None:
     # Unknown cost: no constraint.
     unknown = Scalars(4.0, 2.0, 1.0, -math.inf, 0.02)
     assert cpo.coefficients(unknown) == pcpo.coefficients(unknown) == pytest.approx((free, 0))
+    # One of the two gradients is missing in PCRPO's mixed zone: the other stands alone.
+    assert same_mix(Scalars(4.0, 0.0, 0.0, 0.0, 0.02)) == pytest.approx((free, 0))
+    assert same_mix(Scalars(0.0, 0.0, 1.0, 0.0, 0.02)) == pytest.approx((0, 2 * free))
+    assert same_mix(Scalars(0.0, 0.0, 0.0, 0.0, 0.02)) == (0, 0)
 
 
 # ---------------------------------------------------------------- multipliers
@@ -352,6 +356,11 @@ def test_multiplier_follows_the_reference_sequence() -> None:
     multiplier = Multiplier(sequence["initial"], sequence["lr"])
     found = [multiplier.update(cost, sequence["cost_limit"]) for cost in sequence["ep_costs"]]
     np.testing.assert_allclose(found, sequence["after"], rtol=1e-6, atol=1e-8)
+
+
+def test_multiplier_takes_numpys_numbers() -> None:
+    plain, numpys = Multiplier(0.5, 0.035), Multiplier(0.5, 0.035)
+    assert numpys.update(np.mean([30.0, 50.0]), 25.0) == plain.update(40.0, 25.0)
 
 
 def test_multiplier_waits_for_the_first_episode_and_survives_a_checkpoint() -> None:
@@ -677,9 +686,19 @@ def test_settings_are_checked() -> None:
     bad = [
         ("cpo", {"natural_gradient": "lbfgs"}),
         ("trpo", {"damping": -1.0}),
+        ("trpo", {"damping": math.nan}),
+        ("trpo", {"fisher_states": 0.5}),
+        ("trpo", {"line_search_trials": 0}),
+        ("trpo", {"line_search_trials": 2.5}),
+        ("pcrpo", {"slack_low": math.nan}),
+        ("pcrpo", {"slack_high": math.inf}),
         ("pcrpo", {"slack_low": 3.0, "slack_high": -3.0}),
         ("pcrpo", {"cost_weight": 1.5}),
         ("ppo", {"passes": 0}),
+        ("ppo", {"passes": 2.5}),
+        ("ppo", {"minibatch_size": 64.0}),
+        ("ppo", {"learning_rate": math.inf}),
+        ("ppo", {"ratio_clip": 0.0}),
         ("cup", {"projection_learning_rate": 0.0}),
         ("p3o", {"unknown": 1}),
         ("p3o", {"kappa": 0.0}),

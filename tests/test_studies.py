@@ -227,6 +227,11 @@ def test_what_is_missing_or_damaged_is_named(run: Path, tmp_path: Path) -> None:
         stored_evaluation(run)
     with pytest.raises(ValueError, match="not an evaluation"):
         is_evaluated(run)
+    row = "mean,1,0.0,0.0"
+    (run / "evaluation.csv").write_text(f"actions,env_steps,episode_return,episode_cost\n{row}\n")
+    assert len(stored_evaluation(run, "mean").costs) == 1
+    with pytest.raises(ValueError, match="has not been evaluated with sampled actions"):
+        stored_evaluation(run)
     with pytest.raises(ValueError, match="actions must be sampled or mean, got 'means'"):
         stored_evaluation(run, "means")
     assert not (tmp_path / "study" / "long_3").exists()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from kfcpo_lib.critics import MAX_GRADIENT_NORM
 from kfcpo_lib.gaussians import Gaussian, mean_kl
 from kfcpo_lib.policies import GaussianPolicy
-from kfcpo_lib.records import Minibatch, UpdateReport
+from kfcpo_lib.records import POSITIVE, Minibatch, UpdateReport, check_integer, check_number
 from kfcpo_lib.rollouts import Batch, minibatches
 from kfcpo_lib.streams import Streams
 from kfcpo_lib.trust_region import restore, snapshot
@@ -38,9 +38,10 @@ class FirstOrderSettings:
     ratio_clip: float = 0.2
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "passes", "minibatch_size", "ratio_clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+        for name in ("learning_rate", "ratio_clip"):
+            check_number(name, getattr(self, name), POSITIVE)
+        for name in ("passes", "minibatch_size"):
+            check_integer(name, getattr(self, name), 1)
 
 
 @dataclass

@@ -10,7 +10,7 @@
 
 Ours, since the paper does not say: unit lengths, the Fisher metric for the conflict, the KL
 against the policy that collected the data, and delta that grows with commits and shrinks with
-rollbacks. Each is a setting, so that it can be compared with its alternatives.
+rollbacks. All but the unit lengths are settings, to be compared with their alternatives.
 """
 
 import math

@@ -32,7 +32,7 @@ class Multiplier:
         """Take one step, unless no episode has ended yet; returns the new value."""
         if episodic_cost is None:
             return self.value
-        self.tensor.grad = torch.tensor(cost_limit - episodic_cost)
+        self.tensor.grad = torch.tensor(float(cost_limit - episodic_cost))
         self.optimiser.step()
         with torch.no_grad():
             self.tensor.clamp_(0.0, self.upper)

@@ -30,7 +30,7 @@ from kfcpo_lib.algorithms.second_order import (
 )
 from kfcpo_lib.algorithms.surrogates import Surrogates
 from kfcpo_lib.policies import GaussianPolicy
-from kfcpo_lib.records import Knobs, UpdateReport
+from kfcpo_lib.records import FINITE, SHARE, Knobs, UpdateReport, check_number
 from kfcpo_lib.rollouts import Batch
 
 REWARD, MIXED, COST = 0, 1, 2
@@ -52,10 +52,13 @@ class Settings(SecondOrderSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.slack_low > self.slack_high or not 0 <= self.cost_weight <= 1:
+        check_number("slack_low", self.slack_low, FINITE)
+        check_number("slack_high", self.slack_high, FINITE)
+        check_number("cost_weight", self.cost_weight, SHARE)
+        if self.slack_low > self.slack_high:
             raise ValueError(
-                "slack_low must not be above slack_high and cost_weight must be in [0, 1], "
-                f"got {self.slack_low!r}, {self.slack_high!r} and {self.cost_weight!r}"
+                "slack_low must not be above slack_high, "
+                f"got {self.slack_low!r} and {self.slack_high!r}"
             )
 
 
@@ -70,10 +73,14 @@ def find_zone(c: float, low: float, high: float) -> int:
 
 
 def coefficients(scalars: Scalars, zone: int, cost_weight: float, unit_directions: bool) -> Step:
-    """One of the two directions, or their blend after both projections, at full length."""
+    """One of the two directions, or their blend after both projections, at full length.
+
+    Where the blend lacks one of them, the other stands alone.
+    """
     q, r, s, _, _ = scalars
     if zone != MIXED or q <= 0 or s <= 0:
-        return to_boundary(scalars, float(zone != COST), float(zone == COST))
+        cost_alone = zone == COST or (zone == MIXED and q <= 0)
+        return to_boundary(scalars, float(not cost_alone), float(cost_alone))
     reward, cost = 1.0 - cost_weight, cost_weight
     if unit_directions:
         reward, cost = reward / math.sqrt(q), cost / math.sqrt(s)

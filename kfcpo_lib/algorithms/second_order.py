@@ -23,7 +23,7 @@ from kfcpo_lib.fisher import ConjugateGradientFisher, FisherMetric
 from kfcpo_lib.gaussians import mean_kl
 from kfcpo_lib.kfac import KFAC
 from kfcpo_lib.policies import GaussianPolicy
-from kfcpo_lib.records import Minibatch, UpdateReport
+from kfcpo_lib.records import NOT_NEGATIVE, Minibatch, UpdateReport, check_integer, check_number
 from kfcpo_lib.rollouts import Batch
 from kfcpo_lib.streams import Streams
 from kfcpo_lib.trust_region import trial_step
@@ -93,11 +93,9 @@ class SecondOrderSettings:
     def __post_init__(self) -> None:
         if self.natural_gradient not in ("cg", "kfac"):
             raise ValueError(f"natural_gradient must be cg or kfac, got {self.natural_gradient!r}")
-        if self.damping < 0 or self.fisher_states < 0 or self.line_search_trials < 1:
-            raise ValueError(
-                "damping and fisher_states must not be negative, line_search_trials at least 1, "
-                f"got {self.damping!r}, {self.fisher_states!r}, {self.line_search_trials!r}"
-            )
+        check_number("damping", self.damping, NOT_NEGATIVE)
+        check_integer("fisher_states", self.fisher_states, 0)
+        check_integer("line_search_trials", self.line_search_trials, 1)
 
 
 @dataclass
