@@ -80,6 +80,16 @@ PATIENTS: dict[str, Patient] = {
     "truncation_as_end": Patient(fault="truncation_as_end"),
 }
 """One without a fault, five with bad settings, seven with a silent bug."""
+LABS: dict[int, str] = dict(
+    enumerate(
+        (
+            *("flipped_cost_sign", "broadcast_product", "swapped_weights", "aliased_snapshot"),
+            *("one_critic_twice", "no_damping", "decomposed_once", "truncation_as_end"),
+        ),
+        start=1,
+    )
+)
+"""The patient of each lab, whom the notebook calls by number until its illness is revealed."""
 STORED = Path(__file__).parents[1] / "figures" / "runs" / "clinic"
 KEPT = ("config.json", "progress.csv")
 

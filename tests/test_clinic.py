@@ -73,6 +73,12 @@ def test_marks_show_within_six_epochs(name, signature):
     assert signature in diagnose(admit(PATIENTS[name], None, 6)).signatures
 
 
+def test_every_fault_has_its_lab_and_one_setting_too():
+    assert [*clinic.LABS] == [*range(1, 9)]
+    assert {*clinic.LABS.values()} == {*faults.FAULTS, "no_damping"}
+    assert {*clinic.LABS.values()} <= {*PATIENTS}
+
+
 def test_a_treatment_changes_settings_and_rule():
     patient = treated("long_steps", {"kl_limit": 0.5, "delta_start": 0.25})
     config = clinic.config_of(patient)

@@ -9,7 +9,18 @@ import torch
 
 from kfcpo_lib.algorithms.surrogates import Surrogates, surrogates
 from kfcpo_lib.blending import margin_weights
-from kfcpo_lib.diagnosis import COST_ABOVE, OSCILLATING, STALLED, SUPPRESSED, Diagnosis, Finding
+from kfcpo_lib.diagnosis import (
+    COST_ABOVE,
+    KL_BEYOND,
+    NOT_FINITE,
+    ONE_LINE,
+    OSCILLATING,
+    STALLED,
+    SUPPRESSED,
+    WRONG_WEIGHT,
+    Diagnosis,
+    Finding,
+)
 from kfcpo_lib.exercises import nb11
 from kfcpo_lib.faults import (
     aliased_snapshot,
@@ -231,6 +242,7 @@ def test_treatments(capsys):
         "not solved yet": {},
         "no treatment for weak_k yet": GOOD | {"weak_k": {}},
         "cures the thermometer": GOOD | {"weak_k": {"cost_limit": 99.0}},
+        "a KL limit above 0.1 is no limit": GOOD | {"long_steps": {"kl_limit": 1_000.0}},
         "num_envs is not what ails steep_k": GOOD | {"steep_k": {"num_envs": 3}},
         "low_lambda is not well yet": GOOD | {"low_lambda": {"margin_lambda": 0.1}},
     }
@@ -240,7 +252,17 @@ def test_treatments(capsys):
         assert sentence in text
 
 
-@pytest.mark.parametrize("illness", [COST_ABOVE, STALLED, OSCILLATING])
+def test_a_larger_kl_limit_is_a_treatment(capsys):
+    plans = GOOD | {"long_steps": {"kl_limit": 0.1, "adaptive_delta": True}}
+    healed = Diagnosis(3, ())
+    verdict, text = told(capsys, nb11.check_treatments, lambda: plans, lambda *_: healed)
+    assert verdict, text
+
+
+@pytest.mark.parametrize(
+    "illness",
+    [COST_ABOVE, STALLED, OSCILLATING, KL_BEYOND, WRONG_WEIGHT, NOT_FINITE, ONE_LINE],
+)
 def test_a_treatment_must_not_bring_another_illness(capsys, illness):
     def other(name, settings):
         """Every patient loses its illness, and steep_k, or else weak_k, catches another."""

@@ -9,7 +9,7 @@ import pandas as pd
 from kfcpo_lib.plots import clinic as draw
 from kfcpo_lib.plots.style import png
 from kfcpo_lib.records import Minibatch
-from kfcpo_lib.widgets.clinic import ward_explorer
+from kfcpo_lib.widgets.clinic import numbered, ward_explorer
 
 
 def a_table(shift=0.0, epochs=12):
@@ -34,7 +34,9 @@ def test_everything_draws():
         draw.draw_cosines({"one": a_run()}),
         draw.draw_cosines({"healthy": a_run(), "patient": a_run(cosine=-1.0)}),
         draw.draw_promises({"healthy": a_run(), "patient": a_run(kl=1e6)}),
+        draw.draw_chart(a_table(), a_table(1.0), names=("one", "other")),
         draw.draw_weight_law({"healthy": a_table(), "patient": a_table(2.0)}),
+        draw.draw_weight_law({"healthy": a_table(), "ill": a_table(2.0), "long": a_table(3.0)}),
         draw.draw_critics(a_table(), a_table(3.0), fell_ill=2),
         draw.draw_end_of_episode({"right": np.zeros(5), "wrong": -np.arange(5.0)}),
     ):
@@ -52,9 +54,18 @@ def test_limit_and_centre_are_those_of_each_epoch():
 
 def test_every_control_of_the_ward_changes_the_picture():
     explorer = ward_explorer({"healthy": a_table(), "ill": a_table(1.0), "worse": a_table(2.0)})
-    for name, value in {"run": "worse", "beside": "ill", "window": 4}.items():
+    moves = {"run": "run 1", "beside": "run 2", "window": 4, "key": True}
+    for name, value in moves.items():
         before = explorer.picture.value
         explorer.controls[name].value = value
         assert explorer.picture.value != before, name
         assert explorer.message.value == ""
-    assert {*explorer.controls} == {"run", "beside", "window"}
+    assert {*explorer.controls} == {*moves}
+
+
+def test_the_ward_names_the_healthy_only():
+    ill = [f"illness {letter}" for letter in "abcdef"]
+    name_of = numbered(["healthy", *ill, "healthy, 30 epochs"])
+    assert [*name_of] == ["healthy", "healthy, 30 epochs", *(f"run {n}" for n in range(1, 7))]
+    assert sorted(name_of.values()) == sorted(["healthy", *ill, "healthy, 30 epochs"])
+    assert [*name_of.values()][2:] != ill

@@ -29,9 +29,10 @@ ILL = {
     "low_lambda": SUPPRESSED,
 }
 """The patients whose settings are wrong, and what each of them shows."""
-CAUGHT = (COST_ABOVE, STALLED, OSCILLATING)
-"""What a treatment must not bring. A reward that is suppressed may need more epochs to come back;
-so may the cost of long_steps, which has no youth: whoever begins to drive hits things first."""
+MAY_LAST = dict.fromkeys(ILL, (SUPPRESSED,)) | {"long_steps": (SUPPRESSED, COST_ABOVE)}
+"""What a treatment may leave. A reward that is suppressed may need more epochs to come back; so may
+the cost of long_steps, which has no youth: whoever begins to drive hits things first."""
+LARGEST_KL_LIMIT = 0.1
 TREATABLE = ("margin_lambda", "steepness_k", "episodic_cost_window", "kl_limit")
 """Settings that a treatment may change, beside those of the rule."""
 CHARTS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
@@ -134,11 +135,13 @@ def check_treatments(
                 raise Wrong("a higher cost limit cures the thermometer, not the patient.")
             if setting not in (*TREATABLE, "adaptive_delta", "delta_start"):
                 raise Wrong(f"{setting} is not what ails {name}; try one of the chart's settings.")
+        if plans[name].get("kl_limit", 0.0) > LARGEST_KL_LIMIT:
+            raise Wrong(f"a KL limit above {LARGEST_KL_LIMIT} is no limit: it cures nothing.")
         seen = treat(name, plans[name]).signatures
         if ILL[name] in seen:
             raise Wrong(f"{name} is not well yet: it still shows {ILL[name]}.")
-        for illness in CAUGHT:
-            if illness in seen and (name, illness) != ("long_steps", COST_ABOVE):
+        for illness in seen:
+            if illness not in MAY_LAST[name]:
                 raise Wrong(f"{name} has lost its illness and caught another: {illness}.")
 
 

@@ -42,7 +42,11 @@ PANELS = {
 
 
 def draw_chart(
-    run: pd.DataFrame, beside: pd.DataFrame, fell_ill: int = 0, window: int = 1
+    run: pd.DataFrame,
+    beside: pd.DataFrame,
+    fell_ill: int = 0,
+    window: int = 1,
+    names: tuple[str, str] = ("this run, in colour", "beside it"),
 ) -> Figure:
     """Six curves of a run (solid) beside another's (dashed), as a doctor's chart.
 
@@ -50,6 +54,7 @@ def draw_chart(
         run, beside: tables of `progress.csv`.
         fell_ill: the last epoch before the fault; 0: there was none.
         window: epochs averaged.
+        names: of both, for the legend.
     """
     figure, axes = new_figure(2, 3, width=3.5, height=2.6)
     for panel, (column, (title, colour)) in zip(axes.flat, PANELS.items(), strict=True):
@@ -60,14 +65,14 @@ def draw_chart(
             panel.axvline(fell_ill + 0.5, color=NEUTRAL, ls=":", lw=1.5)
         label(panel, title, "epoch" if panel in axes[1] else "", "")
     _limits(axes.flat, run)
-    _names_of_lines(figure, axes.flat[1])
+    _names_of_lines(figure, axes.flat[1], names)
     return fix_margins(figure, left=0.055, bottom=0.1, top=0.86, wspace=0.17, hspace=0.36)
 
 
-def _names_of_lines(figure: Figure, cost: Axes) -> None:
+def _names_of_lines(figure: Figure, cost: Axes, runs: tuple[str, str]) -> None:
     """One legend above all panels, where it hides no curve."""
     lines, names = cost.get_legend_handles_labels()
-    for line, ink, name in (("--", NEUTRAL, "beside it"), ("-", LIMIT, "this run, in colour")):
+    for line, ink, name in (("--", NEUTRAL, runs[1]), ("-", LIMIT, runs[0])):
         lines.insert(0, Line2D([], [], color=ink, ls=line, lw=2.2))
         names.insert(0, name)
     figure.legend(lines, names, loc="upper center", ncols=4, fontsize=FONT_SIZE - 2)
@@ -132,17 +137,18 @@ def draw_promises(runs: Mapping[str, Sequence[EpochReport]]) -> Figure:
 
 
 def draw_weight_law(runs: Mapping[str, pd.DataFrame]) -> Figure:
-    """The weight of every epoch against the episodic cost, and the law it should follow."""
-    figure, axes = new_figure(width=7.0, height=4.0)
-    looks = zip((COMMITTED, COST), "oX", strict=True)
+    """The weight of every epoch against the episodic cost, the law it should follow, and 1 - it."""
+    figure, axes = new_figure(width=7.5, height=4.0)
+    looks = zip((COMMITTED, COST, ROLLBACK), "oX^", strict=True)
     for (name, table), (colour, marker) in zip(runs.items(), looks, strict=False):
         cost, weight = table["episodic_cost_mean"], table["cost_weight"]
         axes.plot(cost, weight, marker, color=colour, ms=9, label=name)
     first = next(iter(runs.values())).iloc[0]
     centre = first["margin_lambda"] * first["cost_limit"]
-    grid = np.linspace(0.0, 2.5 * centre, 100)
+    grid = np.linspace(0.0, 2.8 * centre, 100)
     law = expit(first["steepness_k"] * (grid - centre))
     axes.plot(grid, law, color=NEUTRAL, lw=2, label=r"$\sigma(k\,(c_{ep} - \lambda C))$")
+    axes.plot(grid, 1.0 - law, "--", color=NEUTRAL, lw=1.5, label="its mirror image")
     axes.axvline(first["cost_limit"], color=LIMIT, lw=1.5)
     axes.text(first["cost_limit"], 0.02, " limit C", fontsize=11)
     label(axes, "Does the weight follow its law?", r"episodic cost $c_{ep}$", "$w_c$")

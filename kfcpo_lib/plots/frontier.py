@@ -68,7 +68,7 @@ def flicker(distance: ArrayLike, open_eyes: ArrayLike, window: int) -> Figure:
     axes.plot(times[seen], values[seen], "o", color=REWARD, markersize=8, label="seen")
     last = len(values) - 1
     axes.axvspan(last - window + 0.5, last + 0.5, color=MARGIN, alpha=0.25, label="last window")
-    label(axes, "Eyes open at a third of the moments", "step", "x-distance to the goal")
+    label(axes, "Eyes open at a third of the moments", "step", "x of the goal, from the point")
     legend(axes)
     return figure
 
