@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
-from kfcpo_lib import bandits, clinic, controllers, evidence, faults, rollouts, sharing_study
+from kfcpo_lib import bandits, clinic, controllers, faults, rollouts, sharing_study
 from kfcpo_lib import kfac_study as study
 from kfcpo_lib.ablations import read_kept
 from kfcpo_lib.benchmarks import parts
@@ -157,14 +156,13 @@ def _ends(runs: dict[str, list[Path]]) -> dict[str, tuple[rivals.Point, rivals.P
     folders = [folder for found in runs.values() for folder in found]
     common = min(int(learning_record(folder)["env_steps"].iloc[-1]) for folder in folders)
     ends = read_study(folders, until=common).groupby("algorithm")
-    return {
-        str(rule): (_point(rows["final_return"]), _point(rows["final_cost"])) for rule, rows in ends
-    }
-
-
-def _point(seeds: "pd.Series[float]") -> rivals.Point:
-    scores = seeds.to_numpy()
-    return rivals.Point(float(scores.mean()), evidence.mean_interval(scores))
+    points = {}
+    for rule, rows in ends:
+        gain, bill = (
+            rivals.point_of(rows[name].to_numpy()) for name in ("final_return", "final_cost")
+        )
+        points[str(rule)] = gain, bill
+    return points
 
 
 def map_of_the_cost() -> Figure:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kfcpo_lib.evidence import Interval
+from kfcpo_lib.evidence import Interval, mean_interval
 from kfcpo_lib.plots.evidence import (
     Point,
     draw_intervals,
@@ -13,6 +13,7 @@ from kfcpo_lib.plots.evidence import (
     draw_misleading,
     draw_pareto,
     draw_tasks,
+    point_of,
 )
 from kfcpo_lib.plots.style import png
 from kfcpo_lib.widgets.evidence import luck_explorer
@@ -112,3 +113,9 @@ def test_of_two_neighbours_the_lower_one_has_its_name_below():
     names = {text.get_text(): text for text in draw_pareto(points, 25.0).axes[0].texts}
     below = {rule for rule in ends if names[rule].xyann[1] < 0}
     assert below == {"low"}
+
+
+def test_a_point_of_two_seeds_has_no_interval():
+    scores = np.array([3.0, 4.0, 8.0])
+    assert point_of(scores) == Point(5.0, mean_interval(scores))
+    assert np.isnan(point_of(scores[:2]).interval).all()

@@ -12,7 +12,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from kfcpo_lib.ablations import Arms, Kept, best_by_mean, best_inside, grid_of
-from kfcpo_lib.evidence import Interval, mean_interval
+from kfcpo_lib.evidence import mean_interval
+from kfcpo_lib.plots.evidence import point_of
 from kfcpo_lib.plots.learning import moving_average
 from kfcpo_lib.plots.style import (
     COMMITTED,
@@ -75,7 +76,7 @@ def draw_arms(arms: Arms, limit: float, title: str) -> Figure:
 def _arm(axes: Axes, row: int, scores: Array, colour: str) -> None:
     shifts = np.linspace(-0.18, 0.18, len(scores)) if len(scores) > 1 else np.zeros(1)
     axes.plot(scores, row + shifts, ".", color=colour, alpha=0.45, markersize=9)
-    low, high = _bar(scores)
+    low, high = point_of(scores).interval
     axes.plot([low, high], [row, row], color=colour, linewidth=4, solid_capstyle="butt")
     axes.plot(scores.mean(), row, "D", color="white", markeredgecolor=colour, markeredgewidth=2)
 
@@ -98,7 +99,7 @@ def draw_doses(
         for place, of_dose in zip(places, scores, strict=True):
             spread = place + np.linspace(-0.15, 0.15, len(of_dose))
             axes.plot(spread, of_dose, ".", color=colour, alpha=0.45, markersize=8)
-            low, high = _bar(of_dose)
+            low, high = point_of(of_dose).interval
             axes.plot([place, place], [low, high], color=colour, linewidth=4)
         axes.plot(places, [s.mean() for s in scores], "D-", color=colour, markerfacecolor="white")
         if measure == "episodic cost":
@@ -139,12 +140,8 @@ def _curves(kept: Kept, chosen: Mapping[str, Any], column: str) -> pd.DataFrame:
 
 def _ends_of(curves: pd.DataFrame) -> Array:
     """[points, 2] intervals over the seeds (rows) that have got there."""
-    return np.array([_bar(column.dropna().to_numpy()) for _, column in curves.items()])
-
-
-def _bar(scores: Array) -> Interval:
-    """The interval to be drawn: none of one or two seeds, which would fill the picture."""
-    return mean_interval(scores if len(scores) > 2 else scores[:1])
+    columns = (column.dropna().to_numpy() for _, column in curves.items())
+    return np.array([point_of(scores).interval for scores in columns])
 
 
 def draw_map(kept: Kept, measure: str, end: str, seeds: int) -> Figure:
@@ -239,7 +236,7 @@ def draw_lines(grid: Array, rows: Sequence[float], columns: Sequence[float], nam
     figure, axes = new_figure(width=8.6, height=4.2)
     for i, (column, (colour, line)) in enumerate(zip(columns, SERIES, strict=False)):
         places = np.arange(len(rows)) + 0.06 * (i - 1)
-        ends = np.array([_bar(cell) for cell in grid[:, i]])
+        ends = np.array([point_of(cell).interval for cell in grid[:, i]])
         axes.vlines(places, ends[:, 0], ends[:, 1], color=colour, linewidth=3, alpha=0.6)
         axes.plot(places, grid[:, i].mean(axis=-1), line, color=colour, label=f"k = {column:g}")
     axes.set_xticks(range(len(rows)), [f"{row:g}" for row in rows])

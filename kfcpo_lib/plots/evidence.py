@@ -12,7 +12,14 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from kfcpo_lib.evidence import Interval, bootstrap_interval, improvement, mean, standing
+from kfcpo_lib.evidence import (
+    Interval,
+    bootstrap_interval,
+    improvement,
+    mean,
+    mean_interval,
+    standing,
+)
 from kfcpo_lib.plots.learning import moving_average
 from kfcpo_lib.plots.style import (
     COMMITTED,
@@ -40,11 +47,21 @@ CORNERS = ((8, 8), (8, -18), (-8, 8), (-8, -18))
 """Where a rule's name may begin or end, points from its mark; the first is preferred."""
 
 
+FEWEST_SEEDS = 3
+"""From which an interval is drawn: two may agree by chance, and mostly give one that fills all."""
+
+
 class Point(NamedTuple):
-    """One rule's score with its interval; NaN ends where one seed gives none."""
+    """One rule's score with its interval; NaN ends where there are too few seeds for one."""
 
     value: float
     interval: Interval
+
+
+def point_of(scores: Array) -> Point:
+    """The mean of [seeds] scores, with Student's 95 % interval if they are `FEWEST_SEEDS`."""
+    enough = len(scores) >= FEWEST_SEEDS
+    return Point(float(scores.mean()), mean_interval(scores if enough else scores[:1]))
 
 
 def draw_learning(runs: Mapping[str, Sequence[pd.DataFrame]], window: int = 5) -> Figure:
