@@ -82,8 +82,8 @@ WRONG = {
         "committed = True",
         "commit exactly",
     ),
-    "08_safety_gymnasium": ("mean <= cost_limit", "mean + half <= cost_limit", "counts as inside"),
-    "09_rivals": ('{"a", "b", "c", "e"}', '{"a", "b", "c", "d", "e"}', "a matter of taste"),
+    "08_safety_gymnasium": ("low > cost_limit", "mean > cost_limit", "decides nothing"),
+    "09_rivals": ('{"a", "b", "c", "e", "f"}', '{"a", "b", "c", "d"}', "a matter of taste"),
     "11_clinic": ("parameter.detach().clone()", "parameter.detach()", "your copies moved"),
     "12_frontier": ("/ (batch * places)", "/ batch", "G is summed over the places"),
 }
