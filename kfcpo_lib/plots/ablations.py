@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kfcpo_lib.ablations import Arms, Kept, best_by_mean, best_inside, grid_of
 from kfcpo_lib.evidence import mean_interval
-from kfcpo_lib.plots.evidence import point_of
+from kfcpo_lib.plots.evidence import FEWEST_SEEDS, point_of
 from kfcpo_lib.plots.learning import moving_average
 from kfcpo_lib.plots.style import (
     COMMITTED,
@@ -67,7 +67,7 @@ def draw_arms(arms: Arms, limit: float, title: str) -> Figure:
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.set_yticks(range(len(arms)), list(arms) if axes is left else [""] * len(arms))
     label(left, title, "return (dotted: the first row)", "")
-    few = max(len(returns) for returns, _ in arms.values()) < 3
+    few = max(len(returns) for returns, _ in arms.values()) < FEWEST_SEEDS
     words = "seeds and mean" if few else "seeds, mean, 95 % interval"
     label(right, words, "episodic cost (line: the limit)", "")
     return figure
@@ -240,7 +240,7 @@ def draw_lines(grid: Array, rows: Sequence[float], columns: Sequence[float], nam
         axes.vlines(places, ends[:, 0], ends[:, 1], color=colour, linewidth=3, alpha=0.6)
         axes.plot(places, grid[:, i].mean(axis=-1), line, color=colour, label=f"k = {column:g}")
     axes.set_xticks(range(len(rows)), [f"{row:g}" for row in rows])
-    words = "mean and 95 % interval" if grid.shape[-1] > 2 else "mean"
+    words = "mean and 95 % interval" if grid.shape[-1] >= FEWEST_SEEDS else "mean"
     label(axes, f"{name}: {words}", "margin λ", name)
     legend(axes, loc="center left", bbox_to_anchor=(1.02, 0.5))
     return fix_margins(figure, left=0.1, right=0.8, bottom=0.16, top=0.9)
