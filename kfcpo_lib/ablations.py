@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from kfcpo_lib.controllers import MarginAware, ShoreWalk, simulate
 from kfcpo_lib.evidence import difference_interval, mean_interval, standing
 from kfcpo_lib.runs import provenance, read_config, write_whole
-from kfcpo_lib.specs import grid_values, plan, read_spec
+from kfcpo_lib.specs import grid_names, plan, read_spec
 from kfcpo_lib.studies import learning_record, thin
 from kfcpo_lib.sweeps import write_results
 
@@ -74,7 +74,7 @@ class Kept:
     @property
     def settings(self) -> list[str]:
         """The columns that tell the settings of the sweep apart."""
-        return ["configuration", *grid_values(self.spec)]
+        return ["configuration", *grid_names(self.spec)]
 
     def rows(self, **chosen: Any) -> pd.DataFrame:
         """The rows of `results` of one setting, in the order of the seeds.

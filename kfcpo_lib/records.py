@@ -61,6 +61,9 @@ class TrainConfig:
     margin_lambda: float = 0.8
     steepness_k: float = 0.3
     kl_limit: float = 0.01
+    limit_share: float = 1.0
+    """The share in (0, 1] of the cost limit that the update rule is told; all the rest is judged by
+    the whole. Ours: what lambda is to KFCPO, for the rules that come to rest above their limit."""
     steepness_warmup: int = 0
     """Steps over which k grows geometrically from a twentieth of its value to the whole; 0: none.
     Ours: at a cost far above the limit a steep k leaves the reward no weight."""
@@ -249,9 +252,11 @@ POSITIVE: Allowed = ("a positive finite number", lambda x: x > 0)
 NOT_NEGATIVE: Allowed = ("a finite number of at least 0", lambda x: x >= 0)
 FINITE: Allowed = ("a finite number", lambda x: True)
 SHARE: Allowed = ("in [0, 1]", lambda x: 0 <= x <= 1)
+SHARE_OF_LIMIT: Allowed = ("in (0, 1]", lambda x: 0 < x <= 1)
 _NUMBERS: dict[str, Allowed] = {
     "cost_limit": POSITIVE,
-    "margin_lambda": ("in (0, 1]", lambda x: 0 < x <= 1),
+    "margin_lambda": SHARE_OF_LIMIT,
+    "limit_share": SHARE_OF_LIMIT,
     "steepness_k": POSITIVE,
     "kl_limit": POSITIVE,
     "log_std_start": FINITE,

@@ -13,6 +13,7 @@
     [configurations.kfcpo]              # ... with each of these, and each seed
     [configurations.trpo_lag]
     algorithm = "trpo_lag"
+    grid.rule.damping = [0.1, 1.0]      # a grid of this configuration alone
 
 What a configuration says goes before what `common` says. A run is named after its configuration,
 its place in the grid and its seed: `kfcpo_margin_lambda=0.5_0`.
@@ -83,12 +84,11 @@ def plan(content: Mapping[str, Any]) -> Spec:
     """
     _check_names(content, KEYS, "a spec")
     common = _settings(content, "common")
-    grid = grid_values(content)
     configurations = _configurations(content)
     runs = tuple(
         _planned(name, common | settings, dict(zip(grid, values, strict=True)), seed)
         for seed in _seeds(content)
-        for name, settings in configurations.items()
+        for name, (settings, grid) in configurations.items()
         for values in itertools.product(*grid.values())
     )
     _check_run_names(run.name for run in runs)
@@ -105,24 +105,42 @@ def _seeds(content: Mapping[str, Any]) -> Sequence[int]:
     return seeds
 
 
-def _configurations(content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Name -> settings; one without a change if there are none."""
+def _configurations(
+    content: Mapping[str, Any],
+) -> dict[str, tuple[dict[str, Any], dict[str, list[Any]]]]:
+    """Name -> settings and grid; one without a change if there are none."""
     tables = _table(content, "configurations") or {"run": {}}
-    configurations = {name: _settings(tables, name) for name in tables}
-    for name, settings in configurations.items():
-        both = [setting for setting in settings if setting in grid_values(content)]
+    return {name: _configuration(content, name, _table(tables, name)) for name in tables}
+
+
+def _configuration(
+    content: Mapping[str, Any], name: str, table: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """A configuration's settings, and the grid of all with its own."""
+    plain = {setting: value for setting, value in table.items() if setting != "grid"}
+    settings, place = _settings({name: plain}, name), f"configurations.{name}"
+    shared, own = _grid(content), _grid(table, f"{place}.grid")
+    for grid, where in ((shared, "grid"), (own, f"{place}.grid")):
+        both = [setting for setting in grid if setting in settings]
         if both:
-            raise ValueError(f"{', '.join(both)} stands in [grid] and in [configurations.{name}]")
-    return configurations
+            raise ValueError(f"{', '.join(both)} stands in [{where}] and in [{place}]")
+    return settings, shared | own
 
 
-def grid_values(content: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Setting -> its values, of the grid of a spec."""
+def _grid(content: Mapping[str, Any], place: str = "grid") -> dict[str, list[Any]]:
+    """Setting -> its values, of the grid of a spec or of a configuration."""
     grid = _settings(content, "grid")
     for setting, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise ValueError(f"{setting} in [grid] must be a list of values, got {values!r}")
+            raise ValueError(f"{setting} in [{place}] must be a list of values, got {values!r}")
     return grid
+
+
+def grid_names(content: Mapping[str, Any]) -> list[str]:
+    """The settings in the grid of a spec, and in those of its configurations."""
+    tables = _table(content, "configurations")
+    grids = [_grid(content), *(_grid(_table(tables, name)) for name in tables)]
+    return list(dict.fromkeys(name for grid in grids for name in grid))
 
 
 def _settings(content: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -307,6 +307,7 @@ def learn(
     if rollout.nonfinite:
         return UpdateReport([], math.nan, 0.0), CriticReport(math.nan, math.nan, 0)
     batch = make_epoch_batch(config, training, rollout)
+    told = replace(knobs, cost_limit=config.limit_share * knobs.cost_limit)
     with ThreadPoolExecutor(1) as beside:
         fitted = beside.submit(
             fit_critics,
@@ -318,7 +319,7 @@ def learn(
             training.streams.critics,
         )
         update = find_rule(config.algorithm).update(
-            training.policy, batch, episodic_cost, knobs, training.rule_state
+            training.policy, batch, episodic_cost, told, training.rule_state
         )
         critics = fitted.result()
     training.normaliser.update(rollout.raw_obs)

@@ -23,15 +23,17 @@ def test_the_example_of_the_documentation_is_read_as_it_says() -> None:
     spec = plan(tomllib.loads(example.replace("rule.damping = 0.01\n", "rule.damping = 0.02\n")))
     assert spec.evaluation_episodes == 100
     named = {run.name: run for run in spec.runs}
-    assert len(named) == 2 * 2 * 3
+    assert len(named) == (2 + 2 * 2) * 3
     seeds = [run.config.seed for run in spec.runs]
     assert seeds == sorted(seeds)  # a part of the sweep compares alike
     run = named["kfcpo_margin_lambda=0.5_2"]
     assert (run.configuration, run.choices) == ("kfcpo", {"margin_lambda": 0.5})
     expected = {"env_id": "SafetyPointGoal1-v0", "margin_lambda": 0.5, "rule": {"damping": 0.02}}
     assert run.config == TrainConfig(seed=2, **expected)
-    other = named["trpo_lag_margin_lambda=0.7_0"].config
-    assert (other.algorithm, other.margin_lambda) == ("trpo_lag", 0.7)
+    own = named["trpo_lag_margin_lambda=0.7_damping=1.0_0"]
+    assert own.choices == {"margin_lambda": 0.7, "rule.damping": 1.0}
+    assert (own.config.algorithm, own.config.margin_lambda) == ("trpo_lag", 0.7)
+    assert own.config.rule == {"damping": 1.0}
 
 
 def test_a_configuration_goes_before_common_and_its_rule_is_joined() -> None:
@@ -78,6 +80,14 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "twice": (
         {**ONE, "grid": {"kl_limit": [0.1]}, "configurations": {"a": {"kl_limit": 0.2}}},
         ["kl_limit stands in [grid] and in [configurations.a]"],
+    ),
+    "twice in one": (
+        {**ONE, "configurations": {"a": {"kl_limit": 0.2, "grid": {"kl_limit": [0.1]}}}},
+        ["kl_limit stands in [configurations.a.grid] and in [configurations.a]"],
+    ),
+    "no list of its own": (
+        {**ONE, "configurations": {"a": {"grid": {"kl_limit": 0.1}}}},
+        ["kl_limit in [configurations.a.grid] must be a list", "0.1"],
     ),
     "no table": ({**ONE, "grid": [1]}, ["grid must be a table", "[1]"]),
     "no rule table": ({**ONE, "common": {"rule": 3}}, ["rule must be a table", "3"]),
