@@ -419,6 +419,11 @@ def _check_rule(config: TrainConfig) -> None:
                 f"{name} of {config.algorithm} must be of type {kind.__name__}, got {value!r}"
             )
     rule_settings(config.algorithm, config.rule)
+    if config.algorithm == "kfcpo" and config.limit_share != 1:
+        raise ValueError(
+            f"limit_share must be 1 for kfcpo, got {config.limit_share!r}: "
+            "its share of the limit is margin_lambda"
+        )
 
 
 def _check_device(device: str) -> None:

@@ -32,7 +32,7 @@ from tiny_runs import (
 import kfcpo_lib.runs
 import kfcpo_lib.training
 from kfcpo_lib import Knobs, train
-from kfcpo_lib.algorithms import RULES, kfcpo
+from kfcpo_lib.algorithms import RULES, cpo, kfcpo
 from kfcpo_lib.records import UpdateReport
 from kfcpo_lib.runs import read_checkpoint, read_policy
 from kfcpo_lib.streams import Streams
@@ -172,6 +172,7 @@ def test_a_training_closes_its_environment_when_a_network_cannot_be_made(
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"algorithm": "kfpco"}, "unknown algorithm 'kfpco'; known are kfcpo"),
+    ({"limit_share": 0.5}, "limit_share must be 1 for kfcpo, got 0.5.*margin_lambda"),
     ({"env_id": "SafetyPointGoal9-v0"}, "unknown environment 'SafetyPointGoal9-v0'; did you mean"),
     ({"device": "gpu"}, "device 'gpu' cannot be used here"),
     ({"device": "meta"}, "device must be 'cpu' or 'cuda', got 'meta'"),
@@ -466,6 +467,24 @@ def test_a_knob_turned_in_the_middle_of_an_epoch_waits_for_the_next(
     monkeypatch.setattr(kfcpo, "update", turn)
     reports = list(train(tiny(total_steps=2 * EPOCH), knobs))
     assert seen == [0.01, 0.5] == [report.kl_limit for report in reports]
+
+
+def test_a_rule_is_told_a_share_of_the_limit_and_judged_by_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[float] = []
+
+    def listen(policy: Any, batch: Any, episodic_cost: Any, knobs: Knobs, state: Any) -> Any:
+        told.append(knobs.cost_limit)
+        return UpdateReport([], 0.5, 0.0)
+
+    monkeypatch.setattr(cpo, "update", listen)
+    knobs = Knobs(cost_limit=20.0)
+    config = tiny(algorithm="cpo", rule={}, limit_share=0.25, total_steps=2 * EPOCH)
+    reports = list(train(config, knobs))
+    assert told == [5.0, 5.0]
+    assert [report.cost_limit for report in reports] == [20.0, 20.0]
+    assert knobs.cost_limit == 20.0
 
 
 @needs_fork
