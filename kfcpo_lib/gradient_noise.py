@@ -67,6 +67,19 @@ def mean_cosine(first: Estimates, second: Estimates) -> float:
     return float((products(first, second).diagonal() / (lengths[0] * lengths[1])).mean())
 
 
+def pull(estimates: Estimates, objective: Estimates) -> float:
+    """What a step of length 1 along one estimate changes of an objective, to first order.
+
+    On average over the noise: the longer it makes the estimates, the less is left for the truth.
+
+    Args:
+        estimates: of the direction of the step; 0 if they have no length.
+        objective: of the gradient whose objective is looked at, from the same data.
+    """
+    length = math.sqrt(float(products(estimates, estimates).diagonal().mean()))
+    return common(products(objective, estimates)) / length if length > 0 else 0.0
+
+
 def estimate(
     rollouts: Sequence[Rollout],
     policy: GaussianPolicy,

@@ -19,6 +19,7 @@ from kfcpo_lib.gradient_noise import (
     cosine_of_truths,
     mean_cosine,
     products,
+    pull,
 )
 
 FISHER = torch.diag(torch.tensor([4.0, 1.0, 0.25]).repeat(10)).double()
@@ -87,6 +88,17 @@ def test_the_truths_conflict_is_seen_through_noise_that_hides_it_in_an_epoch() -
     assert true < -0.7
     assert cosine_of_truths(noisy[0], noisy[1]) == pytest.approx(true, abs=0.05)
     assert mean_cosine(noisy[0], noisy[1]) == pytest.approx(true / 10, abs=0.02)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 3.0])
+def test_a_step_of_length_one_pulls_by_what_its_noise_leaves(noise: float) -> None:
+    step, gradient = 2.0 * unit(1.0), 5.0 * unit(0.6, 1.6)
+    one = step / 2.0
+    expected = float(gradient @ FISHER @ one) / math.sqrt(1 + (noise / 2.0) ** 2)
+    objective = estimates(gradient, 1.0, seed=1)
+    assert pull(estimates(step, noise), objective) == pytest.approx(expected, abs=0.1)
+    assert expected > 1.0
+    assert pull(Estimates(torch.zeros(4, 3), torch.zeros(4, 3)), objective) == 0.0
 
 
 def test_the_benchmark_measures_a_stored_run_and_leaves_it_as_it_is(

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from kfcpo_lib.benchmarks.results import save_results, table
 from kfcpo_lib.envs.interface import Array
-from kfcpo_lib.gradient_noise import Estimates, clarity, cosine_of_truths, estimate, mean_cosine
+from kfcpo_lib.gradient_noise import Estimates, clarity, cosine_of_truths, estimate, mean_cosine, pull
 from kfcpo_lib.kfac import KFAC
 from kfcpo_lib.records import TrainConfig
 from kfcpo_lib.rollouts import Rollout
@@ -89,7 +89,16 @@ def row(
     reference_reward: Estimates,
     reference_cost: Estimates,
 ) -> dict[str, Any]:
-    """Clarity of both directions, where their truths point, and the conflict, seen and true."""
+    """Clarity of both directions, their truths, the conflict, and what a step of length 1 changes.
+
+    The pulls are in thousandths: of the reward, the standardised one, and of the cost, per step.
+    """
+    pulls = {
+        "reward's pull on the reward": pull(reward, reference_reward),
+        "reward's pull on the cost": -pull(reward, reference_cost),
+        "cost's pull on the reward": pull(cost, reference_reward),
+        "cost's pull on the cost": -pull(cost, reference_cost),
+    }
     numbers = {
         "reward's clarity": clarity(reward),
         "cost's clarity": clarity(cost),
@@ -97,5 +106,6 @@ def row(
         "cost's truth, cosine to reference": cosine_of_truths(cost, reference_cost),
         "conflict in an epoch": mean_cosine(reward, cost),
         "conflict of the truths": cosine_of_truths(reward, cost),
+        **{name: 1_000 * number for name, number in pulls.items()},
     }
     return {"lambda": share} | {name: round(number, 3) for name, number in numbers.items()}
