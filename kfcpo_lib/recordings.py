@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from kfcpo_lib.records import Knobs, TrainConfig
 from kfcpo_lib.runs import read_minibatches, read_progress, read_train_config
-from kfcpo_lib.training import schedules
+from kfcpo_lib.training import moved_lambda, schedules
 
 NO_MINIBATCHES = pd.DataFrame(columns=["epoch", "kl", "committed", "delta", "cosine"], dtype=float)
 KNOBS = tuple(knob.name for knob in fields(Knobs))
@@ -89,10 +90,18 @@ class Recording:
         for knob in KNOBS:
             values = self.progress[knob].to_numpy(dtype=float)
             values = values / shares[knob].to_numpy() if knob in shares else values
-            for i in np.flatnonzero(~np.isclose(values[1:], values[:-1], rtol=1e-6, atol=0.0)):
+            left_alone = self._moved_lambdas() if knob == "margin_lambda" else values[:-1]
+            for i in np.flatnonzero(~np.isclose(values[1:], left_alone, rtol=1e-6, atol=0.0)):
                 steps = int(self.progress["env_steps"].iloc[i])
-                found.append(Change(steps, knob, float(values[i]), float(values[i + 1])))
+                found.append(Change(steps, knob, float(left_alone[i]), float(values[i + 1])))
         return sorted(found, key=lambda change: change.env_steps)
+
+    def _moved_lambdas(self) -> NDArray[np.float64]:
+        """[epochs - 1] lambda of each epoch but the first, had nobody turned it before that."""
+        columns = self.progress[["margin_lambda", "episodic_cost_mean", "cost_limit"]]
+        before = columns.iloc[:-1].to_numpy(dtype=float)
+        rate = self.config.margin_rate
+        return np.array([moved_lambda(now, rate, cost, limit) for now, cost, limit in before])
 
 
 def find_runs(places: Iterable[str | Path]) -> dict[str, Path]:

@@ -64,6 +64,9 @@ class TrainConfig:
     limit_share: float = 1.0
     """The share in (0, 1] of the cost limit that the update rule is told; all the rest is judged by
     the whole. Ours: what lambda is to KFCPO, for the rules that come to rest above their limit."""
+    margin_rate: float = 0.0
+    """Each epoch lambda falls by this times (c_ep - C) / C, which counts from -1/2 to 1/2; 0: it
+    stays. Ours, an integral part: the weights alone let the cost rest beside the limit."""
     steepness_warmup: int = 0
     """Steps over which k grows geometrically from a twentieth of its value to the whole; 0: none.
     Ours: at a cost far above the limit a steep k leaves the reward no weight."""
@@ -257,6 +260,7 @@ _NUMBERS: dict[str, Allowed] = {
     "cost_limit": POSITIVE,
     "margin_lambda": SHARE_OF_LIMIT,
     "limit_share": SHARE_OF_LIMIT,
+    "margin_rate": NOT_NEGATIVE,
     "steepness_k": POSITIVE,
     "kl_limit": POSITIVE,
     "log_std_start": FINITE,

@@ -31,6 +31,10 @@ SEEDS_PER_RUN = 10_000
 """Run s owns the stock seeds 10,000 s to 10,000 s + 9,999, so no two runs share a stream."""
 WARMUP_START = 0.05
 """Share of k that a steepness warm-up begins with."""
+LOWEST_LAMBDA = 0.05
+"""Below this a margin rate does not take lambda."""
+MOST_VIOLATION = 0.5
+"""What counts of an epoch's violation, as a share of the limit: a bad start is not paid for long."""
 MOST_SPOILT_EPOCHS = 3
 """So many epochs in a row with numbers that are not finite end the training."""
 
@@ -117,7 +121,7 @@ def _train_on(
 ) -> Iterator[EpochReport]:
     while training.epoch < config.epochs:
         with one_torch_thread():
-            epoch_knobs = scheduled(config, knobs, training.episodes.env_steps)
+            epoch_knobs = scheduled(config, knobs, training)
             report = run_epoch(config, epoch_knobs, training)
         if writer is not None:
             save_epoch(config, knobs, training, writer, report)
@@ -148,6 +152,8 @@ class Training:
     epoch: int = 0
     spoilt_epochs: int = 0
     """Last epochs in a row whose rollout was not finite."""
+    lambda_shift: float = 0.0
+    """What a margin rate has added to lambda so far."""
 
     @classmethod
     def start(cls, config: TrainConfig, fresh_after: int = 0) -> "Training":
@@ -196,6 +202,7 @@ class Training:
         return {
             "epoch": self.epoch,
             "spoilt_epochs": self.spoilt_epochs,
+            "lambda_shift": self.lambda_shift,
             "policy": self.policy.state_dict(),
             "critics": self.critics.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -214,6 +221,7 @@ class Training:
         Environments that cannot be saved stay freshly reset; so do the sums of their episodes.
         """
         self.epoch, self.spoilt_epochs = state["epoch"], int(state["spoilt_epochs"])
+        self.lambda_shift = float(state.get("lambda_shift", 0.0))
         for name in ("policy", "critics", "optimiser", "normaliser", "streams"):
             getattr(self, name).load_state_dict(state[name])
         self.rule_state.load_state_dict(state["rule"])
@@ -242,10 +250,29 @@ class Training:
         }
 
 
-def scheduled(config: TrainConfig, knobs: Knobs, env_steps: int) -> Knobs:
-    """A copy of the knobs for the next epoch, with k and the KL limit where they are by then."""
-    shares = schedules(config, env_steps)
-    return replace(knobs, **{knob: getattr(knobs, knob) * shares[knob] for knob in shares})
+def scheduled(config: TrainConfig, knobs: Knobs, training: Training) -> Knobs:
+    """A copy of the knobs for the next epoch: lambda, k and the KL limit as they are by then."""
+    shares = schedules(config, training.episodes.env_steps)
+    changed = {knob: getattr(knobs, knob) * shares[knob] for knob in shares}
+    if config.margin_rate:
+        changed["margin_lambda"] = within_bounds(knobs.margin_lambda + training.lambda_shift)
+    return replace(knobs, **changed)
+
+
+def within_bounds(margin_lambda: float) -> float:
+    """The nearest lambda that a margin rate may bring about."""
+    return min(1.0, max(LOWEST_LAMBDA, margin_lambda))
+
+
+def moved_lambda(margin_lambda: float, rate: float, episodic_cost: float, limit: float) -> float:
+    """lambda for the epoch after one with this c_ep: lower after a violation, higher after none.
+
+    The same where c_ep is not known yet, NaN.
+    """
+    if math.isnan(episodic_cost):
+        return margin_lambda
+    violation = min(MOST_VIOLATION, max(-MOST_VIOLATION, episodic_cost / limit - 1.0))
+    return within_bounds(margin_lambda - rate * violation)
 
 
 def schedules(config: TrainConfig, env_steps: int) -> dict[str, float]:
@@ -264,7 +291,13 @@ def run_epoch(config: TrainConfig, knobs: Knobs, training: Training) -> EpochRep
     training.epoch += 1
     finished = time.perf_counter()
     seconds = (collected - started, finished - collected)
-    return make_report(training, knobs, update, critics, rollout, seconds)
+    report = make_report(training, knobs, update, critics, rollout, seconds)
+    if config.margin_rate:
+        after = moved_lambda(
+            knobs.margin_lambda, config.margin_rate, report.episodic_cost_mean, knobs.cost_limit
+        )
+        training.lambda_shift += after - knobs.margin_lambda
+    return report
 
 
 def collect_epoch(config: TrainConfig, training: Training) -> Rollout:

@@ -34,6 +34,16 @@ def test_turns_are_found_also_under_schedules(tmp_path: Path, warm_up: int, halv
     assert run.until(2).changes == []
 
 
+def test_what_a_margin_rate_moves_is_no_turn(tmp_path: Path) -> None:
+    turned_run(tmp_path, margin_rate=0.1)
+    run = Recording.read(tmp_path)
+    assert run.progress["margin_lambda"].nunique() > 3
+    assert run.changes[0].knob == "margin_lambda"
+    assert {change.knob for change in run.changes[1:]} == {"steepness_k", "cost_limit"}
+    assert run.changes[0].env_steps == 400
+    assert run.changes[0].after - run.changes[0].before == pytest.approx(-0.3)
+
+
 def test_a_run_until_some_epoch(tmp_path: Path) -> None:
     turned_run(tmp_path)
     run = Recording.read(tmp_path)

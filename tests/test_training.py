@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_runs import (
     EPOCH,
     SpoiltPointMass,
@@ -36,7 +38,7 @@ from kfcpo_lib.algorithms import RULES, cpo, kfcpo
 from kfcpo_lib.records import UpdateReport
 from kfcpo_lib.runs import read_checkpoint, read_policy
 from kfcpo_lib.streams import Streams
-from kfcpo_lib.training import Training
+from kfcpo_lib.training import LOWEST_LAMBDA, MOST_VIOLATION, Training, moved_lambda
 
 __all__ = ["spoilt"]
 NAN = math.nan
@@ -678,3 +680,47 @@ def test_the_kl_limit_falls_and_is_recorded() -> None:
     reports = list(train(tiny(kl_limit=0.06, kl_halving=2 * EPOCH)))
     assert [r.kl_limit for r in reports[::2]] == pytest.approx([0.06, 0.03, 0.02])
     assert all(r.kl <= 1.5 * r.kl_limit for r in reports)
+
+
+def test_a_margin_rate_moves_lambda_by_the_violation_up_to_a_half() -> None:
+    config = tiny(margin_rate=0.5, cost_limit=1.0, total_steps=12 * EPOCH)
+    reports = list(train(config))
+    expected, known = config.margin_lambda, 0
+    for report in reports:
+        assert report.margin_lambda == pytest.approx(expected, abs=1e-12)
+        if math.isfinite(report.episodic_cost_mean):
+            known += 1
+            violation = min(0.5, max(-0.5, report.episodic_cost_mean - 1.0))
+            expected = min(1.0, max(LOWEST_LAMBDA, expected - 0.5 * violation))
+    assert known > 3 and len({report.margin_lambda for report in reports}) > 2
+    assert [r.margin_lambda for r in train(tiny())] == [0.8] * 6
+
+
+@given(
+    margin_lambda=st.floats(0.05, 1.0),
+    rate=st.floats(0.0, 2.0),
+    cost=st.floats(0.0, 1e6),
+    limit=st.floats(1e-3, 1e3),
+)
+def test_lambda_falls_above_the_limit_rises_below_and_stays_in_its_bounds(
+    margin_lambda: float, rate: float, cost: float, limit: float
+) -> None:
+    after = moved_lambda(margin_lambda, rate, cost, limit)
+    assert LOWEST_LAMBDA <= after <= 1.0
+    assert abs(after - margin_lambda) <= rate * MOST_VIOLATION + 1e-12
+    assert after <= margin_lambda if cost > limit else after >= margin_lambda
+    assert moved_lambda(margin_lambda, rate, NAN, limit) == margin_lambda
+
+
+@needs_fork
+def test_a_moved_lambda_survives_kill_and_resume(tmp_path: Path) -> None:
+    def dies(folder: Path) -> None:
+        for report in train(tiny(folder, margin_rate=0.2)):
+            if report.epoch == 4:
+                die()
+
+    finish(tmp_path / "whole", margin_rate=0.2)
+    assert in_child(lambda: dies(tmp_path / "killed")) == -signal.SIGKILL
+    finish(tmp_path / "killed", margin_rate=0.2)
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    assert len({row["margin_lambda"] for row in progress(tmp_path / "whole")}) > 1

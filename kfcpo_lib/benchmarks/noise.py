@@ -16,7 +16,14 @@ from tqdm import tqdm
 
 from kfcpo_lib.benchmarks.results import save_results, table
 from kfcpo_lib.envs.interface import Array
-from kfcpo_lib.gradient_noise import Estimates, clarity, cosine_of_truths, estimate, mean_cosine, pull
+from kfcpo_lib.gradient_noise import (
+    Estimates,
+    clarity,
+    cosine_of_truths,
+    estimate,
+    mean_cosine,
+    pull,
+)
 from kfcpo_lib.kfac import KFAC
 from kfcpo_lib.records import TrainConfig
 from kfcpo_lib.rollouts import Rollout
