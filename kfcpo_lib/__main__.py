@@ -154,7 +154,13 @@ def run_store(options: argparse.Namespace, _: Sequence[str]) -> None:
 
 
 def run_bench(options: argparse.Namespace, rest: Sequence[str]) -> None:
-    """Run a benchmark script of `kfcpo_lib.benchmarks`."""
+    """Run a benchmark script of `kfcpo_lib.benchmarks`, which reads its own words."""
+    if options.what is None:
+        names = f"one of {', '.join(BENCHMARKS)}"
+        if not {"-h", "--help"} & set(rest):
+            raise ValueError(f"bench takes the name of a benchmark: {names}")
+        print(f"usage: python -m kfcpo_lib bench NAME [--help], with {names}")
+        return
     import_module(f"kfcpo_lib.benchmarks.{options.what}").main(list(rest))
 
 
@@ -196,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("bench", help="measure speed", add_help=False)
     command.set_defaults(run=run_bench)
-    command.add_argument("what", choices=BENCHMARKS)
+    command.add_argument("what", choices=BENCHMARKS, nargs="?")
 
     _add_grade(commands.add_parser("grade", help="grade a folder of students' notebooks"))
     return parser

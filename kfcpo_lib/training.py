@@ -34,7 +34,7 @@ WARMUP_START = 0.05
 LOWEST_LAMBDA = 0.05
 """Below this a margin rate does not take lambda."""
 MOST_VIOLATION = 0.5
-"""What counts of an epoch's violation, as a share of the limit: a bad start is not paid for long."""
+"""What counts of a violation, as a share of the limit: a bad start is not paid for long."""
 MOST_SPOILT_EPOCHS = 3
 """So many epochs in a row with numbers that are not finite end the training."""
 

@@ -343,3 +343,11 @@ def test_a_real_command_that_is_killed_is_resumed_to_the_same_bytes(tmp_path: Pa
     assert read_config(killed)["settings"]["total_steps"] == steps
     list(train(tiny(tmp_path / "whole", total_steps=steps)))
     assert content(killed) == content(tmp_path / "whole")
+
+
+def test_bench_names_its_benchmarks(capsys: Output) -> None:
+    assert call("bench --help") == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in kfcpo_lib.__main__.BENCHMARKS)
+    assert call("bench") == 2
+    assert "takes the name of a benchmark: one of depth, env" in capsys.readouterr().err
