@@ -96,6 +96,9 @@ class TrainConfig:
     cost_gae_lambda: float | None = None
     """The same for the cost's advantage alone, not for its critic; None: `gae_lambda`. Less of a
     cost gradient is signal, so that a shorter look ahead can pay (`bench noise`)."""
+    cost_gae_warmup: int = 0
+    """Steps over which the cost's lambda of GAE goes from `gae_lambda` to `cost_gae_lambda`; 0: it
+    is there from the start. Ours: a short look ahead believes the critic, which knows nothing yet."""
     critic_learning_rate: float = 1e-3
     critic_passes: int = 3
     """Passes over the epoch's data for each critic: more fit its noise, and predict the costs of
@@ -247,6 +250,7 @@ _COUNTS: dict[str, tuple[int, int | None]] = {
     "env_threads": (1, None),
     "steepness_warmup": (0, None),
     "kl_halving": (0, None),
+    "cost_gae_warmup": (0, None),
 }
 """Lowest and highest value of the whole numbers."""
 Allowed = tuple[str, Callable[[float], bool]]

@@ -324,8 +324,16 @@ def make_epoch_batch(config: TrainConfig, training: Training, rollout: Rollout) 
         config.discount,
         config.gae_lambda,
         training.episodes.episode_length,
-        config.cost_gae_lambda,
+        cost_look_ahead(config, training.episodes.env_steps - config.steps_per_epoch),
     )
+
+
+def cost_look_ahead(config: TrainConfig, env_steps: int) -> float | None:
+    """The cost's own lambda of GAE in an epoch that begins at this step; None: the reward's."""
+    if config.cost_gae_lambda is None or not config.cost_gae_warmup:
+        return config.cost_gae_lambda
+    done = min(1.0, env_steps / config.cost_gae_warmup)
+    return (1.0 - done) * config.gae_lambda + done * config.cost_gae_lambda
 
 
 def learn(

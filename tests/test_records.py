@@ -22,6 +22,7 @@ REFUSED = [
     ("margin_lambda", -0.5, "in (0, 1]"),
     ("margin_lambda", NAN, "in (0, 1]"),
     ("margin_lambda", "0.5", "in (0, 1]"),
+    ("cost_gae_warmup", -1, "at least 0"),
     ("margin_rate", -0.1, "at least 0"),
     ("limit_share", 0, "in (0, 1]"),
     ("limit_share", 1.5, "in (0, 1]"),
