@@ -98,7 +98,7 @@ class TrainConfig:
     cost gradient is signal, so that a shorter look ahead can pay (`bench noise`)."""
     cost_gae_warmup: int = 0
     """Steps over which the cost's lambda of GAE goes from `gae_lambda` to `cost_gae_lambda`; 0: it
-    is there from the start. Ours: a short look ahead believes the critic, which knows nothing yet."""
+    is there from the start. Ours: a short look ahead believes a critic that knows nothing yet."""
     critic_learning_rate: float = 1e-3
     critic_passes: int = 3
     """Passes over the epoch's data for each critic: more fit its noise, and predict the costs of

@@ -95,7 +95,8 @@ def test_every_setting_has_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     assert call(
         "train --algorithm trpo_lag --env PointMass-v0 --steps 7 --seed 3 --cost-limit 1.5 "
         "--margin-lambda 0.5 --steepness-k 2.5 --kl-limit 0.25 --num-envs 2 --steps-per-epoch 4 "
-        "--steepness-warmup 8 --kl-halving 5 --limit-share 0.625 --margin-rate 0.75 --cost-gae-warmup 11 "
+        "--steepness-warmup 8 --kl-halving 5 --limit-share 0.625 --margin-rate 0.75 "
+        "--cost-gae-warmup 11 "
         "--no-stagger --hidden-sizes 3 5 --network gru --log-std-start -1.5 --discount 0.5 "
         "--gae-lambda 0.25 --cost-gae-lambda 0.125 "
         "--critic-learning-rate 0.125 --critic-passes 2 --critic-minibatch 6 "

@@ -724,3 +724,20 @@ def test_a_moved_lambda_survives_kill_and_resume(tmp_path: Path) -> None:
     finish(tmp_path / "killed", margin_rate=0.2)
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
     assert len({row["margin_lambda"] for row in progress(tmp_path / "whole")}) > 1
+
+
+def test_the_costs_look_ahead_shortens_over_the_warmup(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[float | None] = []
+    whole = kfcpo_lib.training.make_batch
+
+    def listen(*words: Any) -> Any:
+        seen.append(words[-1])
+        return whole(*words)
+
+    monkeypatch.setattr(kfcpo_lib.training, "make_batch", listen)
+    list(train(tiny(gae_lambda=0.9, cost_gae_lambda=0.5, cost_gae_warmup=4 * EPOCH)))
+    assert seen == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5, 0.5])
+    for lone in ({"cost_gae_lambda": 0.5}, {"cost_gae_warmup": 4 * EPOCH}):
+        seen.clear()
+        list(train(tiny(total_steps=EPOCH, **lone)))
+        assert seen == [lone.get("cost_gae_lambda")]
