@@ -80,6 +80,31 @@ def pull(estimates: Estimates, objective: Estimates) -> float:
     return common(products(objective, estimates)) / length if length > 0 else 0.0
 
 
+class Rest(NamedTuple):
+    """Where a blend of two unit directions leaves the cost as it is."""
+
+    cost_weight: float
+    """w_c there; NaN if the cost's direction does not lower the cost."""
+    gain: float
+    """What a step of w_r + w_c = 1 still changes of the reward."""
+
+
+def at_rest(
+    reward_on_reward: float, reward_on_cost: float, cost_on_reward: float, cost_on_cost: float
+) -> Rest:
+    """The rest of a blend w_r n_r + w_c n_c, from what each direction changes of each objective.
+
+    w_r reward_on_cost + w_c cost_on_cost = 0, without a projection; the changes are those of
+    `pull`, of the cost positive where it rises.
+    """
+    if reward_on_cost <= 0:
+        return Rest(0.0, reward_on_reward)
+    if cost_on_cost >= 0:
+        return Rest(math.nan, math.nan)
+    weight = reward_on_cost / (reward_on_cost - cost_on_cost)
+    return Rest(weight, (1 - weight) * reward_on_reward + weight * cost_on_reward)
+
+
 def estimate(
     rollouts: Sequence[Rollout],
     policy: GaussianPolicy,

@@ -14,6 +14,7 @@ from kfcpo_lib.__main__ import main
 from kfcpo_lib.benchmarks.results import table
 from kfcpo_lib.gradient_noise import (
     Estimates,
+    at_rest,
     clarity,
     common,
     cosine_of_truths,
@@ -99,6 +100,16 @@ def test_a_step_of_length_one_pulls_by_what_its_noise_leaves(noise: float) -> No
     assert pull(estimates(step, noise), objective) == pytest.approx(expected, abs=0.1)
     assert expected > 1.0
     assert pull(Estimates(torch.zeros(4, 3), torch.zeros(4, 3)), objective) == 0.0
+
+
+def test_at_rest_the_cost_stands_still_and_the_reward_gains_what_is_left() -> None:
+    pulls = {"reward_on_reward": 30.0, "reward_on_cost": 8.0, "cost_on_reward": -5.0}
+    weight, gain = at_rest(**pulls, cost_on_cost=-2.0)
+    assert weight == pytest.approx(0.8)
+    assert (1 - weight) * 8.0 + weight * -2.0 == pytest.approx(0.0)
+    assert gain == pytest.approx(0.2 * 30.0 - 0.8 * 5.0)
+    assert at_rest(**pulls | {"reward_on_cost": -1.0}, cost_on_cost=-2.0) == (0.0, 30.0)
+    assert all(math.isnan(number) for number in at_rest(**pulls, cost_on_cost=0.5))
 
 
 def test_the_benchmark_measures_a_stored_run_and_leaves_it_as_it_is(
