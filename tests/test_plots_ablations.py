@@ -158,6 +158,21 @@ def ends_of(control):
     return [value for value in (control.min, control.max) if value != control.value]
 
 
+def test_the_gain_at_rest_is_drawn_against_nothing():
+    row = {"run": "a", "env_steps": 5, "return": 1.0, "cost": 2.0}
+    rows = [
+        row | {"lambda": share, "cost lowered": 3 * share, "gain at rest": -share}
+        for share in (0.5, 0.95)
+    ]
+    figure = draw.draw_gain_at_rest(rows)
+    [axes] = figure.axes
+    lowered, gained, nothing = (line.get_ydata() for line in axes.get_lines())
+    np.testing.assert_allclose(lowered, [1.5, 2.85])
+    np.testing.assert_allclose(gained, [-0.5, -0.95])
+    np.testing.assert_allclose(nothing, [0.0, 0.0])
+    assert png(figure)
+
+
 def test_clarity_has_a_panel_a_policy_with_its_numbers():
     rows = [
         {

@@ -336,8 +336,6 @@ def draw_clarity(rows: Sequence[Mapping[str, Any]]) -> Figure:
     Args:
         rows: of `bench noise`, those of a policy together.
     """
-    policies = pd.DataFrame(rows).groupby(["run", "env_steps"], sort=False)
-    figure, panels = new_figure(1, len(policies), width=5.8, height=4.4)
     lines = (
         ("reward's clarity", "reward's clarity", REWARD, "o-"),
         ("cost's clarity", "cost's clarity", COST, "s-"),
@@ -348,15 +346,43 @@ def draw_clarity(rows: Sequence[Mapping[str, Any]]) -> Figure:
             "d:",
         ),
     )
+    figure = _by_look_ahead(rows, lines, "cosine")
+    for axes in figure.axes:
+        axes.set_ylim(0.0, 1.05)
+    return figure
+
+
+def draw_gain_at_rest(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """What a blend earns where it leaves the cost as it is, by lambda of GAE; a panel a policy.
+
+    Args:
+        rows: of `bench noise`, those of a policy together, with columns `cost lowered` and
+            `gain at rest`.
+    """
+    lines = (
+        ("cost lowered", "cost that the cost's direction takes away", COST, "s-"),
+        ("gain at rest", "reward gained where the cost rests", REWARD, "o--"),
+    )
+    figure = _by_look_ahead(rows, lines, "thousandths a step of length 1")
+    for axes in figure.axes:
+        axes.axhline(0.0, color=NEUTRAL, linewidth=1.5, zorder=0)
+    return figure
+
+
+def _by_look_ahead(
+    rows: Sequence[Mapping[str, Any]], lines: Sequence[tuple[str, str, str, str]], unit: str
+) -> Figure:
+    """A panel a policy; each line is a column, its words, its colour and its marks."""
+    policies = pd.DataFrame(rows).groupby(["run", "env_steps"], sort=False)
+    figure, panels = new_figure(1, len(policies), width=5.8, height=4.4)
     for axes, ((_, steps), table) in zip(np.atleast_1d(panels).flat, policies, strict=True):
         places = range(len(table))
         for name, words, colour, line in lines:
             axes.plot(places, table[name], line, color=colour, markersize=9, label=words)
         axes.set_xticks(places, [f"{share:g}" for share in table["lambda"]])
-        axes.set_ylim(0.0, 1.05)
         _, row = next(table.iterrows())
         title = f"{steps:,} steps: return {row['return']:.0f}, cost {row['cost']:.0f}"
-        label(axes, title, r"$\lambda$ of GAE", "cosine")
+        label(axes, title, r"$\lambda$ of GAE", unit)
     handles, names = np.atleast_1d(panels).flat[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=FONT_SIZE - 1)
     return figure
