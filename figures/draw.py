@@ -123,15 +123,23 @@ def turned_run() -> Figure:
 
 
 def runs_on_point_goal() -> dict[str, list[Path]]:
-    """Rule -> folders of its long trainings on SafetyPointGoal1, a seed each."""
-    return rules_of([RUNS / "point_goal"], "SafetyPointGoal1-v0")
+    """Name -> folders of the long trainings on SafetyPointGoal1, a seed each.
+
+    `near` are those whose cost looks less far ahead.
+    """
+    far, near = (
+        rules_of([RUNS / study], "SafetyPointGoal1-v0") for study in ("point_goal", "look_ahead")
+    )
+    return dict(sorted((far | {f"{rule}, near": runs for rule, runs in near.items()}).items()))
 
 
 def learning_of_rules() -> Figure:
     """Notebook 09: return and cost of a few rules while they learn SafetyPointGoal1."""
-    runs = runs_on_point_goal()
     return rivals.draw_learning(
-        {rule: [learning_record(run) for run in found] for rule, found in sorted(runs.items())}
+        {
+            name: [learning_record(run) for run in found]
+            for name, found in runs_on_point_goal().items()
+        }
     )
 
 
@@ -152,16 +160,16 @@ def other_tasks() -> Figure:
 
 
 def _ends(runs: dict[str, list[Path]]) -> dict[str, tuple[rivals.Point, rivals.Point]]:
-    """Rule -> final return and cost over its seeds, after as many steps as all runs have."""
+    """Final return and cost over the seeds of each, after as many steps as all runs have."""
     folders = [folder for found in runs.values() for folder in found]
     common = min(int(learning_record(folder)["env_steps"].iloc[-1]) for folder in folders)
-    ends = read_study(folders, until=common).groupby("algorithm")
     points = {}
-    for rule, rows in ends:
+    for name, found in runs.items():
+        table = read_study(found, until=common)
         gain, bill = (
-            rivals.point_of(rows[name].to_numpy()) for name in ("final_return", "final_cost")
+            rivals.point_of(table[column].to_numpy()) for column in ("final_return", "final_cost")
         )
-        points[str(rule)] = gain, bill
+        points[name] = gain, bill
     return points
 
 

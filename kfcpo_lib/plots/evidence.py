@@ -36,7 +36,7 @@ from kfcpo_lib.plots.style import (
 
 Array = NDArray[np.float64]
 PANELS = 4
-"""Panels in a row."""
+"""Panels in a row, at most."""
 MARKS: dict[str, dict[str, Any]] = {
     "inside": {"color": COMMITTED, "marker": "o"},
     "above": {"color": COST, "marker": "X"},
@@ -73,7 +73,7 @@ def draw_learning(runs: Mapping[str, Sequence[pd.DataFrame]], window: int = 5) -
         window: rows averaged in a line.
     """
     rows = -(-len(runs) // PANELS)
-    figure, grid = new_figure(rows, min(PANELS, len(runs)), width=4.2, height=3.4)
+    figure, grid = new_figure(rows, -(-len(runs) // rows), width=4.2, height=3.4)
     panels = list(np.atleast_1d(grid).flat)
     for axes, (name, records) in zip(panels, runs.items(), strict=False):
         axes_return = axes.twinx()
@@ -145,11 +145,18 @@ def _explain_marks(
     """A legend below the panels, of the marks that are in them."""
     used = {standing(cost.interval, limit) for points in panels for _, cost in points.values()}
     handles = [
-        Line2D([], [], linestyle="", markersize=10, **mark, label=f"interval of the cost: {words}")
+        Line2D([], [], linestyle="", markersize=10, **mark, label=words)
         for words, mark in MARKS.items()
         if words in used
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=FONT_SIZE - 1)
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=3,
+        fontsize=FONT_SIZE - 1,
+        title="interval of the cost",
+        title_fontsize=FONT_SIZE - 1,
+    )
 
 
 def _return_against_cost(
