@@ -65,16 +65,20 @@ class Kept:
     @property
     def common_seeds(self) -> int:
         """How many seeds all planned settings share."""
-        found = [set(rows["seed"]) for _, rows in self.results.groupby(self.settings)]
+        found = [set(rows["seed"]) for _, rows in self._by_setting()]
         return len(set.intersection(*found)) if len(found) == self.planned else 0
 
     def _counts(self) -> pd.Series:
-        return self.results.groupby(self.settings)["seed"].nunique()
+        return self._by_setting()["seed"].nunique()
+
+    def _by_setting(self) -> Any:
+        """The rows of each setting; a configuration has no value in another one's grid."""
+        return self.results.groupby(self.settings, dropna=False)
 
     @property
     def settings(self) -> list[str]:
         """The columns that tell the settings of the sweep apart."""
-        return ["configuration", *grid_names(self.spec)]
+        return ["configuration", *(name for name in grid_names(self.spec) if name in self.results)]
 
     def rows(self, **chosen: Any) -> pd.DataFrame:
         """The rows of `results` of one setting, in the order of the seeds.

@@ -14,6 +14,8 @@ from kfcpo_lib.training import moved_lambda, schedules
 
 NO_MINIBATCHES = pd.DataFrame(columns=["epoch", "kl", "committed", "delta", "cosine"], dtype=float)
 KNOBS = tuple(knob.name for knob in fields(Knobs))
+ROUNDED = 1e-4
+"""Relative difference that is no turn: stored runs have six digits."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,18 @@ class Recording:
 
     @property
     def changes(self) -> list[Change]:
-        """Every turn of a knob until now."""
-        found = []
+        """Every turn of a knob until now; none where rows of several epochs hide them."""
+        found: list[Change] = []
+        if (self.progress["epoch"].diff() > 1).any():
+            return found
         begins = self.progress["env_steps"] - self.config.steps_per_epoch
         shares = pd.DataFrame([schedules(self.config, int(steps)) for steps in begins])
         for knob in KNOBS:
             values = self.progress[knob].to_numpy(dtype=float)
             values = values / shares[knob].to_numpy() if knob in shares else values
-            left_alone = self._moved_lambdas() if knob == "margin_lambda" else values[:-1]
-            for i in np.flatnonzero(~np.isclose(values[1:], left_alone, rtol=1e-6, atol=0.0)):
+            moves = knob == "margin_lambda" and self.config.margin_rate > 0
+            left_alone = self._moved_lambdas() if moves else values[:-1]
+            for i in np.flatnonzero(~np.isclose(values[1:], left_alone, rtol=ROUNDED, atol=0.0)):
                 steps = int(self.progress["env_steps"].iloc[i])
                 found.append(Change(steps, knob, float(left_alone[i]), float(values[i + 1])))
         return sorted(found, key=lambda change: change.env_steps)

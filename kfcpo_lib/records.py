@@ -66,7 +66,8 @@ class TrainConfig:
     the whole. Ours: what lambda is to KFCPO, for the rules that come to rest above their limit."""
     margin_rate: float = 0.0
     """Each epoch lambda falls by this times (c_ep - C) / C, which counts from -1/2 to 1/2; 0: it
-    stays. Ours, an integral part: the weights alone let the cost rest beside the limit."""
+    stays. Within [0.05, 1], from where the knob was turned to. Ours, an integral part: the
+    weights alone let the cost rest beside the limit."""
     steepness_warmup: int = 0
     """Steps over which k grows geometrically from a twentieth of its value to the whole; 0: none.
     Ours: at a cost far above the limit a steep k leaves the reward no weight."""

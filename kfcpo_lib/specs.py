@@ -129,7 +129,7 @@ def _configuration(
 
 def _grid(content: Mapping[str, Any], place: str = "grid") -> dict[str, list[Any]]:
     """Setting -> its values, of the grid of a spec or of a configuration."""
-    grid = _settings(content, "grid")
+    grid = _settings(content, "grid", place)
     for setting, values in grid.items():
         if not isinstance(values, list) or not values:
             raise ValueError(f"{setting} in [{place}] must be a list of values, got {values!r}")
@@ -143,19 +143,19 @@ def grid_names(content: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(name for grid in grids for name in grid))
 
 
-def _settings(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _settings(content: Mapping[str, Any], name: str, place: str = "") -> dict[str, Any]:
     """A table of settings, flat: `rule = {damping = 0.1}` becomes `rule.damping`."""
-    table = _table(content, name)
+    table = _table(content, name, place)
     rule = _table(table, "rule")
     plain = {setting: value for setting, value in table.items() if setting != "rule"}
-    _check_names(plain, (*SETTINGS, "rule"), f"[{name}]")
+    _check_names(plain, (*SETTINGS, "rule"), f"[{place or name}]")
     return plain | {f"rule.{setting}": value for setting, value in rule.items()}
 
 
-def _table(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _table(content: Mapping[str, Any], name: str, place: str = "") -> Mapping[str, Any]:
     table = content.get(name, {})
     if not isinstance(table, dict):
-        raise ValueError(f"{name} must be a table, got {table!r}")
+        raise ValueError(f"{place or name} must be a table, got {table!r}")
     return table
 
 

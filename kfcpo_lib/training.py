@@ -121,8 +121,9 @@ def _train_on(
 ) -> Iterator[EpochReport]:
     while training.epoch < config.epochs:
         with one_torch_thread():
-            epoch_knobs = scheduled(config, knobs, training)
-            report = run_epoch(config, epoch_knobs, training)
+            turned = replace(knobs)  # as they are now, whoever turns them meanwhile
+            report = run_epoch(config, scheduled(config, turned, training), training)
+            move_margin(config, turned, training, report)
         if writer is not None:
             save_epoch(config, knobs, training, writer, report)
         yield report
@@ -153,7 +154,8 @@ class Training:
     spoilt_epochs: int = 0
     """Last epochs in a row whose rollout was not finite."""
     lambda_shift: float = 0.0
-    """What a margin rate has added to lambda so far."""
+    """What a margin rate has added to lambda since the knob was turned to `lambda_knob`."""
+    lambda_knob: float = math.nan
 
     @classmethod
     def start(cls, config: TrainConfig, fresh_after: int = 0) -> "Training":
@@ -203,6 +205,7 @@ class Training:
             "epoch": self.epoch,
             "spoilt_epochs": self.spoilt_epochs,
             "lambda_shift": self.lambda_shift,
+            "lambda_knob": self.lambda_knob,
             "policy": self.policy.state_dict(),
             "critics": self.critics.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -222,6 +225,7 @@ class Training:
         """
         self.epoch, self.spoilt_epochs = state["epoch"], int(state["spoilt_epochs"])
         self.lambda_shift = float(state.get("lambda_shift", 0.0))
+        self.lambda_knob = float(state.get("lambda_knob", math.nan))
         for name in ("policy", "critics", "optimiser", "normaliser", "streams"):
             getattr(self, name).load_state_dict(state[name])
         self.rule_state.load_state_dict(state["rule"])
@@ -255,8 +259,13 @@ def scheduled(config: TrainConfig, knobs: Knobs, training: Training) -> Knobs:
     shares = schedules(config, training.episodes.env_steps)
     changed = {knob: getattr(knobs, knob) * shares[knob] for knob in shares}
     if config.margin_rate:
-        changed["margin_lambda"] = within_bounds(knobs.margin_lambda + training.lambda_shift)
+        changed["margin_lambda"] = within_bounds(knobs.margin_lambda + shift_of(knobs, training))
     return replace(knobs, **changed)
+
+
+def shift_of(knobs: Knobs, training: Training) -> float:
+    """What a margin rate has added to lambda; nothing where its knob has been turned since."""
+    return training.lambda_shift if training.lambda_knob == knobs.margin_lambda else 0.0
 
 
 def within_bounds(margin_lambda: float) -> float:
@@ -275,6 +284,25 @@ def moved_lambda(margin_lambda: float, rate: float, episodic_cost: float, limit:
     return within_bounds(margin_lambda - rate * violation)
 
 
+def move_margin(
+    config: TrainConfig, turned: Knobs, training: Training, report: EpochReport
+) -> None:
+    """Let a margin rate move lambda for the epochs to come.
+
+    Args:
+        turned: the knobs that the epoch began with, without their schedules.
+        report: of the epoch, with the lambda that was in force.
+    """
+    if not config.margin_rate or training.spoilt_epochs:
+        return
+    now, shift = report.margin_lambda, shift_of(turned, training)
+    if turned.margin_lambda + shift != now:  # it was held at a bound
+        shift = now - turned.margin_lambda
+    after = moved_lambda(now, config.margin_rate, report.episodic_cost_mean, report.cost_limit)
+    training.lambda_shift = shift + (after - now)
+    training.lambda_knob = turned.margin_lambda
+
+
 def schedules(config: TrainConfig, env_steps: int) -> dict[str, float]:
     """Knob -> what its schedule leaves of it in an epoch that begins at this step, in (0, 1]."""
     done = min(1.0, env_steps / config.steepness_warmup) if config.steepness_warmup else 1.0
@@ -291,13 +319,7 @@ def run_epoch(config: TrainConfig, knobs: Knobs, training: Training) -> EpochRep
     training.epoch += 1
     finished = time.perf_counter()
     seconds = (collected - started, finished - collected)
-    report = make_report(training, knobs, update, critics, rollout, seconds)
-    if config.margin_rate:
-        after = moved_lambda(
-            knobs.margin_lambda, config.margin_rate, report.episodic_cost_mean, knobs.cost_limit
-        )
-        training.lambda_shift += after - knobs.margin_lambda
-    return report
+    return make_report(training, knobs, update, critics, rollout, seconds)
 
 
 def collect_epoch(config: TrainConfig, training: Training) -> Rollout:
@@ -464,6 +486,11 @@ def _check_rule(config: TrainConfig) -> None:
         raise ValueError(
             f"limit_share must be 1 for kfcpo, got {config.limit_share!r}: "
             "its share of the limit is margin_lambda"
+        )
+    if config.algorithm != "kfcpo" and config.margin_rate:
+        raise ValueError(
+            f"margin_rate must be 0 for {config.algorithm}, got {config.margin_rate!r}: it moves "
+            "KFCPO's lambda; cpo and pcpo have one of their own, in rule"
         )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kfcpo_lib import TrainConfig, train
 from kfcpo_lib.__main__ import main
+from kfcpo_lib.benchmarks.noise import row
 from kfcpo_lib.benchmarks.results import table
 from kfcpo_lib.gradient_noise import (
     Estimates,
@@ -102,6 +103,24 @@ def test_a_step_of_length_one_pulls_by_what_its_noise_leaves(noise: float) -> No
     assert pull(Estimates(torch.zeros(4, 3), torch.zeros(4, 3)), objective) == 0.0
 
 
+def test_a_pull_of_an_objective_on_itself_leaves_the_noise_out_of_the_truth() -> None:
+    some = estimates(unit(2.0), 1.0, count=8)
+    own = products(some, some)
+    assert pull(some, some) == pytest.approx(common(own) / math.sqrt(float(own.diagonal().mean())))
+    assert pull(some, some) < 0.97 * float(own.mean()) / math.sqrt(float(own.diagonal().mean()))
+
+
+def test_the_table_has_changes_in_thousandths_and_a_falling_cost_is_negative() -> None:
+    reward, cost = estimates(0.1 * unit(1.0), 0.0, 3), estimates(0.2 * unit(-0.5, 1.0), 0.0, 3)
+    found = row(0.95, reward, cost, reward, cost)
+    inner = float((0.1 * unit(1.0)) @ FISHER @ (0.2 * unit(-0.5, 1.0)))
+    assert found["reward's pull on the reward"] == pytest.approx(100.0)
+    assert found["cost's pull on the cost"] == pytest.approx(-200.0)
+    assert found["cost's pull on the reward"] == pytest.approx(1_000 * inner / 0.2, abs=1e-3)
+    assert found["reward's pull on the cost"] == pytest.approx(-1_000 * inner / 0.1, abs=1e-3)
+    assert inner < 0
+
+
 def test_at_rest_the_cost_stands_still_and_the_reward_gains_what_is_left() -> None:
     pulls = {"reward_on_reward": 30.0, "reward_on_cost": 8.0, "cost_on_reward": -5.0}
     weight, gain = at_rest(**pulls, cost_on_cost=-2.0)
@@ -125,7 +144,7 @@ def test_the_benchmark_measures_a_stored_run_and_leaves_it_as_it_is(
     assert before == {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     printed = capsys.readouterr().out
     assert "cost's clarity" in printed and (tmp_path / "noise.json").is_file()
-    for row in json.loads((tmp_path / "noise.json").read_text())["rows"]:
+    for told in json.loads((tmp_path / "noise.json").read_text())["rows"]:
         whole = pd.read_csv(run / "episodes.csv")["episode_return"].mean()
-        assert row["return"] == pytest.approx(whole, abs=2.0)  # an episode's, not an epoch's
+        assert told["return"] == pytest.approx(whole, abs=2.0)  # an episode's, not an epoch's
     assert table([{"lambda": 0.95}]).split()[-1] in printed

@@ -1,7 +1,10 @@
 """A stored run can be watched again: until any epoch, with its policies and what was turned."""
 
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tiny_runs import tiny
 
@@ -42,6 +45,22 @@ def test_what_a_margin_rate_moves_is_no_turn(tmp_path: Path) -> None:
     assert {change.knob for change in run.changes[1:]} == {"steepness_k", "cost_limit"}
     assert run.changes[0].env_steps == 400
     assert run.changes[0].after - run.changes[0].before == pytest.approx(-0.3)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_a_lambda_that_nobody_turned_is_no_turn(tmp_path: Path, rate: float) -> None:
+    list(train(tiny(tmp_path, margin_lambda=0.02, margin_rate=rate)))
+    assert Recording.read(tmp_path).changes == []
+
+
+def test_rounded_and_thinned_tables_show_no_turns_that_nobody_made(tmp_path: Path) -> None:
+    list(train(tiny(tmp_path, margin_rate=0.1, steepness_warmup=700, kl_halving=300)))
+    run = Recording.read(tmp_path)
+    table = run.progress.to_csv(float_format="%.6g", index=False)
+    rounded = replace(run, progress=pd.read_csv(StringIO(table)))
+    assert not rounded.progress["margin_lambda"].equals(run.progress["margin_lambda"])
+    assert rounded.changes == []
+    assert replace(run, progress=run.progress.iloc[1::2]).changes == []
 
 
 def test_a_run_until_some_epoch(tmp_path: Path) -> None:

@@ -89,6 +89,14 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {**ONE, "configurations": {"a": {"grid": {"kl_limit": 0.1}}}},
         ["kl_limit in [configurations.a.grid] must be a list", "0.1"],
     ),
+    "unknown in its own grid": (
+        {**ONE, "configurations": {"a": {"grid": {"b": [1]}}}},
+        ["[configurations.a.grid] has no b"],
+    ),
+    "its own grid is no table": (
+        {**ONE, "configurations": {"a": {"grid": 3}}},
+        ["configurations.a.grid must be a table, got 3"],
+    ),
     "no table": ({**ONE, "grid": [1]}, ["grid must be a table", "[1]"]),
     "no rule table": ({**ONE, "common": {"rule": 3}}, ["rule must be a table", "3"]),
     "episodes": ({**ONE, "evaluation_episodes": 0}, ["evaluation_episodes", "0"]),

@@ -174,6 +174,10 @@ def test_a_training_closes_its_environment_when_a_network_cannot_be_made(
 
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"algorithm": "kfpco"}, "unknown algorithm 'kfpco'; known are kfcpo"),
+    (
+        {"algorithm": "cpo", "rule": {}, "margin_rate": 0.1},
+        "margin_rate must be 0 for cpo, got 0.1",
+    ),
     ({"limit_share": 0.5}, "limit_share must be 1 for kfcpo, got 0.5.*margin_lambda"),
     ({"env_id": "SafetyPointGoal9-v0"}, "unknown environment 'SafetyPointGoal9-v0'; did you mean"),
     ({"device": "gpu"}, "device 'gpu' cannot be used here"),
@@ -710,6 +714,33 @@ def test_lambda_falls_above_the_limit_rises_below_and_stays_in_its_bounds(
     assert abs(after - margin_lambda) <= rate * MOST_VIOLATION + 1e-12
     assert after <= margin_lambda if cost > limit else after >= margin_lambda
     assert moved_lambda(margin_lambda, rate, NAN, limit) == margin_lambda
+
+
+def test_lambda_moves_by_the_violation_as_a_share_of_the_limit() -> None:
+    assert moved_lambda(0.8, 0.1, 30.0, 25.0) == pytest.approx(0.78)
+    assert moved_lambda(0.8, 0.1, 20.0, 25.0) == pytest.approx(0.82)
+    assert moved_lambda(0.8, 0.1, 500.0, 25.0) == pytest.approx(0.75)
+
+
+def test_a_turned_lambda_takes_effect_as_it_is_and_moves_on_from_there() -> None:
+    knobs = Knobs()
+    seen = []
+    for report in train(tiny(margin_rate=0.1, total_steps=10 * EPOCH), knobs):
+        seen.append(report.margin_lambda)
+        if report.epoch == 6:
+            knobs.margin_lambda, knobs.cost_limit = 1.0, 1e3  # no violation from now on
+        if report.epoch == 8:
+            knobs.margin_lambda = 0.3
+    assert seen[5] != 0.8
+    assert seen[6:] == [1.0, 1.0, 0.3, pytest.approx(0.35)]
+
+
+def test_a_knob_below_the_bounds_is_held_there_and_moves_from_there() -> None:
+    knobs = Knobs(margin_lambda=0.01, cost_limit=1e3)
+    seen = [r.margin_lambda for r in train(tiny(margin_rate=0.1, total_steps=12 * EPOCH), knobs)]
+    first = next(i for i, value in enumerate(seen) if value > LOWEST_LAMBDA)
+    assert seen[:first] == [LOWEST_LAMBDA] * first
+    assert np.diff(seen[first - 1 :]) == pytest.approx(0.05)
 
 
 @needs_fork

@@ -355,6 +355,8 @@ def draw_clarity(rows: Sequence[Mapping[str, Any]]) -> Figure:
 def draw_gain_at_rest(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """What a blend earns where it leaves the cost as it is, by lambda of GAE; a panel a policy.
 
+    Of steps whose two weights sum to 1.
+
     Args:
         rows: of `bench noise`, those of a policy together, with columns `cost lowered` and
             `gain at rest`.
@@ -363,7 +365,7 @@ def draw_gain_at_rest(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ("cost lowered", "cost that the cost's direction takes away", COST, "s-"),
         ("gain at rest", "reward gained where the cost rests", REWARD, "o--"),
     )
-    figure = _by_look_ahead(rows, lines, "thousandths a step of length 1")
+    figure = _by_look_ahead(rows, lines, "thousandths a step")
     for axes in figure.axes:
         axes.axhline(0.0, color=NEUTRAL, linewidth=1.5, zorder=0)
     return figure
