@@ -253,3 +253,16 @@ def test_what_is_kept_was_made_by_the_specs_of_today() -> None:
     for path in paths:
         spec = tomllib.loads((SPECS / path.name).with_suffix(".toml").read_text("utf-8"))
         assert json.loads(path.read_text("utf-8"))["spec"] == spec, path.name
+
+
+def test_a_kept_configuration_counts_without_a_value_in_anothers_grid() -> None:
+    grid = {"algorithm": "cpo", "grid": {"limit_share": [1.0, 0.5]}}
+    spec = {"seeds": [0], "configurations": {"plain": {}, "told_less": grid}}
+    names = ["plain", "told_less", "told_less"]
+    table = pd.DataFrame(
+        {"configuration": names, "limit_share": [np.nan, 1.0, 0.5], "seed": [0, 0, 0]}
+    )
+    whole = Kept(table, pd.DataFrame(), spec, planned=3)
+    assert (whole.common_seeds, whole.seeds) == (1, "1 of 1 seeds")
+    begun = Kept(table.iloc[:1].drop(columns="limit_share"), pd.DataFrame(), spec, planned=3)
+    assert (begun.common_seeds, begun.seeds) == (0, "1 of 1 seeds")
